@@ -1,0 +1,15 @@
+//! The ground floor: names, time, chance and units.
+//!
+//! Everything here is a plain value. Nothing imports another room, waits, or touches the operating
+//! system, with one exception: [`clock`] reads the two clocks, so that no other room has to.
+
+pub mod backoff;
+pub mod clock;
+pub mod entropy;
+pub mod id;
+pub mod unit;
+
+pub use clock::{Clock, Ms};
+pub use entropy::Entropy;
+pub use id::{InstanceId, ListenerId, PoolId, ZoneId};
+pub use unit::{ByteSize, Share};

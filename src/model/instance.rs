@@ -1,0 +1,234 @@
+//! An instance: one machine with one address, and the counters that every worker writes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use crate::base::{InstanceId, Ms, PoolId, ZoneId};
+use crate::model::Limit;
+
+/// One machine that traffic may go to. Immutable; a change of zone, address or weight makes a new
+/// one that shares the [`Vitals`] of the old.
+#[derive(Debug)]
+pub struct Instance {
+    /// Its name, unique within the pool.
+    pub id: InstanceId,
+    /// The pool it belongs to.
+    pub pool: PoolId,
+    /// The availability zone it stands in.
+    pub zone: ZoneId,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its share of traffic beside the other instances of the pool; at least 1.
+    pub weight: u32,
+    /// Hot counters, kept across reloads and scale events.
+    pub vitals: Arc<Vitals>,
+}
+
+/// The hot counters of an instance: the only memory that several workers write per request.
+#[derive(Debug)]
+pub struct Vitals {
+    /// Never used twice in the life of the process: a cheap key for per-worker tables.
+    pub serial: u64,
+    /// Exchanges and tunnels that hold a slot, and [`CLOSED`] in the top bit.
+    in_flight: AtomicU32,
+    /// When it last sent us a byte of a response, in clock milliseconds.
+    last_byte_ms: AtomicU64,
+    /// Set by a worker that waits in vain, cleared by the next probe result.
+    suspect: AtomicBool,
+    /// Set while health is down: who waits for this instance stops waiting.
+    down: AtomicBool,
+    /// Responses by class; index 0 counts exchanges that failed without one.
+    responses: [AtomicU64; 6],
+}
+
+/// Set in `in_flight` when the instance is drained: no slot can be taken any more, even by a worker
+/// that still looks at an older snapshot.
+const CLOSED: u32 = 1 << 31;
+
+static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
+
+impl Default for Vitals {
+    fn default() -> Self {
+        Self {
+            serial: NEXT_SERIAL.fetch_add(1, Ordering::Relaxed),
+            in_flight: AtomicU32::new(0),
+            last_byte_ms: AtomicU64::new(0),
+            suspect: AtomicBool::new(false),
+            down: AtomicBool::new(false),
+            responses: Default::default(),
+        }
+    }
+}
+
+impl Vitals {
+    /// What is being served by the instance now, over all workers.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::SeqCst) & !CLOSED
+    }
+
+    /// Takes a slot if fewer than `limit` are taken and the instance is not closed.
+    fn acquire(&self, limit: Limit) -> bool {
+        let limit = limit.as_u32();
+        self.in_flight
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
+                (now & CLOSED == 0 && now < limit).then_some(now + 1)
+            })
+            .is_ok()
+    }
+
+    /// Closes the instance if nothing is in flight; says whether it is closed now. Atomic against
+    /// [`Instance::take_slot`], so "drained" means that nothing runs and nothing can start.
+    pub fn close_if_idle(&self) -> bool {
+        match self.in_flight.compare_exchange(0, CLOSED, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => true,
+            Err(seen) => seen & CLOSED != 0,
+        }
+    }
+
+    /// Closes the instance with whatever is still in flight: the drain deadline has passed.
+    pub fn close(&self) {
+        self.in_flight.fetch_or(CLOSED, Ordering::SeqCst);
+    }
+
+    /// Opens a closed instance again (a drain was undone).
+    pub fn reopen(&self) {
+        self.in_flight.fetch_and(!CLOSED, Ordering::SeqCst);
+    }
+
+    /// Whether the instance was closed.
+    pub fn is_closed(&self) -> bool {
+        self.in_flight.load(Ordering::SeqCst) & CLOSED != 0
+    }
+
+    /// A byte of a response arrived.
+    pub fn note_byte(&self, now: Ms) {
+        self.last_byte_ms.store(now.0, Ordering::Relaxed);
+    }
+
+    /// When a byte of a response last arrived; [`Ms::ZERO`] if never.
+    pub fn last_byte(&self) -> Ms {
+        Ms(self.last_byte_ms.load(Ordering::Relaxed))
+    }
+
+    /// Marks the instance suspect; true for the first to say so.
+    pub fn suspect(&self) -> bool {
+        !self.suspect.swap(true, Ordering::Relaxed)
+    }
+
+    /// A probe has settled the matter, either way.
+    pub fn clear_suspicion(&self) {
+        self.suspect.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether some worker waits in vain for it, and no probe has answered since.
+    pub fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed)
+    }
+
+    /// Health went down or came back.
+    pub fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
+    }
+
+    /// Whether health is down.
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// A response with this status arrived.
+    pub fn count_response(&self, status: u16) {
+        let class = usize::from(status / 100).min(5);
+        self.responses[class].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An exchange ended without a response: refused, reset, or timed out.
+    pub fn count_failure(&self) {
+        self.responses[0].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Exchanges by class: failed without a response, 1xx, 2xx, 3xx, 4xx, 5xx.
+    pub fn responses(&self) -> [u64; 6] {
+        std::array::from_fn(|class| self.responses[class].load(Ordering::Relaxed))
+    }
+}
+
+impl Instance {
+    /// Takes an in-flight slot, or says that the instance is full or closed.
+    pub fn take_slot(self: &Arc<Self>, limit: Limit) -> Option<Slot> {
+        self.vitals.acquire(limit).then(|| Slot { instance: Arc::clone(self) })
+    }
+}
+
+/// One taken in-flight slot; given back on drop. Whoever drops it must let a waiter of the pool's
+/// hold queue know, which is why only the proxy's lease wraps it.
+#[derive(Debug)]
+pub struct Slot {
+    instance: Arc<Instance>,
+}
+
+impl Slot {
+    /// The instance that the slot is on.
+    pub fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let before = self.instance.vitals.in_flight.fetch_sub(1, Ordering::SeqCst);
+        debug_assert!(before & !CLOSED > 0, "a slot was given back twice");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance() -> Arc<Instance> {
+        Arc::new(Instance {
+            id: "i".into(),
+            pool: "p".into(),
+            zone: "a".into(),
+            address: "127.0.0.1:80".parse().expect("an address"),
+            weight: 1,
+            vitals: Arc::default(),
+        })
+    }
+
+    #[test]
+    fn slots_are_bounded_and_given_back() {
+        let instance = instance();
+        let limit = Limit::AtMost(2);
+        let first = instance.take_slot(limit).expect("one");
+        let _second = instance.take_slot(limit).expect("two");
+        assert!(instance.take_slot(limit).is_none());
+        drop(first);
+        assert_eq!(instance.vitals.in_flight(), 1);
+        assert!(instance.take_slot(limit).is_some());
+    }
+
+    #[test]
+    fn a_closed_instance_takes_nothing_and_closes_only_when_idle() {
+        let instance = instance();
+        let slot = instance.take_slot(Limit::Unlimited).expect("a slot");
+        assert!(!instance.vitals.close_if_idle());
+        drop(slot);
+        assert!(instance.vitals.close_if_idle());
+        assert!(instance.vitals.close_if_idle(), "closing twice is still closed");
+        assert!(instance.take_slot(Limit::Unlimited).is_none());
+        instance.vitals.reopen();
+        assert!(instance.take_slot(Limit::Unlimited).is_some());
+    }
+
+    #[test]
+    fn closing_by_deadline_keeps_the_count() {
+        let instance = instance();
+        let slot = instance.take_slot(Limit::Unlimited).expect("a slot");
+        instance.vitals.close();
+        assert_eq!(instance.vitals.in_flight(), 1);
+        drop(slot);
+        assert_eq!(instance.vitals.in_flight(), 0);
+        assert!(instance.vitals.is_closed());
+    }
+}

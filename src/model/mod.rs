@@ -1,0 +1,31 @@
+//! The nouns that rooms share: values, and the few hot counters that outlive a snapshot.
+//!
+//! Nothing here decides. `fleet`, `proxy` and `scaling` never import each other; what one has to
+//! tell another is a type of this room, and `daemon` carries it across.
+//!
+//! Three truths about an instance are kept apart and never folded into one: what probes say
+//! ([`Health`]), what an operator says ([`Admin`]), and where it is between birth and death
+//! ([`Life`]). [`Standing::verdict`] is the only function of the three that traffic depends on.
+
+pub mod census;
+pub mod demand;
+pub mod instance;
+pub mod listener;
+pub mod machine;
+pub mod pool;
+pub mod route;
+pub mod sight;
+pub mod standing;
+
+pub use census::{Census, InstanceRow, PoolRow};
+pub use demand::{Totals, Window};
+pub use instance::{Instance, Slot, Vitals};
+pub use listener::{Listener, ListenerTimeouts, Protocol};
+pub use machine::{Machine, MachineState};
+pub use pool::{
+    Balance, Health as HealthSettings, HealthCheck, Limit, Pool, PoolTimeouts, ProcessSettings,
+    Provisioning, Queue, Retry, ScaleIn, Scaling, StaticInstance, StopPolicy,
+};
+pub use route::{HostPattern, Route};
+pub use sight::{AgentReport, Sight};
+pub use standing::{Admin, Health, Life, Standing};

@@ -1,0 +1,218 @@
+//! A pool: its instances and everything that is set for it. Made by `config`, which guarantees the
+//! invariants noted here.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::base::{InstanceId, PoolId, Share, ZoneId};
+
+/// How an instance is picked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Balance {
+    /// Each in turn, by weight.
+    RoundRobin,
+    /// The less busy of two drawn at random; of all, where there are four or fewer.
+    LeastRequest,
+    /// At random, by weight.
+    Random,
+}
+
+impl Balance {
+    /// As it is written in the config.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round-robin",
+            Self::LeastRequest => "least-request",
+            Self::Random => "random",
+        }
+    }
+}
+
+/// A bound that an operator may lift only by writing `"unlimited"`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Limit {
+    /// At most this many; at least 1.
+    AtMost(u32),
+    /// As many as there are.
+    Unlimited,
+}
+
+impl Limit {
+    /// The bound as a number that no count in this program reaches when unlimited.
+    pub fn as_u32(self) -> u32 {
+        match self {
+            Self::AtMost(n) => n.min(u32::MAX >> 1),
+            Self::Unlimited => u32::MAX >> 1,
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(n) => write!(f, "{n}"),
+            Self::Unlimited => f.write_str("unlimited"),
+        }
+    }
+}
+
+/// Requests that wait because every instance is full or none is there yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Queue {
+    /// How many may wait, over all workers; 0 turns waiting off.
+    pub max: u32,
+    /// How long one may wait before it is answered 503.
+    pub timeout: Duration,
+}
+
+/// How long instances may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PoolTimeouts {
+    /// Until a connection stands.
+    pub connect: Duration,
+    /// From the end of the request to the end of the response head.
+    pub response: Duration,
+    /// How long an unused connection is kept.
+    pub idle: Duration,
+    /// Longest silence in a tunnel (TCP, WebSocket).
+    pub tunnel: Duration,
+}
+
+/// Trying again elsewhere.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Retry {
+    /// How many more instances are tried after the first.
+    pub attempts: u32,
+    /// Retries may be at most this share of live requests (but always three at a time).
+    pub budget: Share,
+}
+
+/// An instance that is written in the config.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StaticInstance {
+    /// Its name; its address unless set.
+    pub id: InstanceId,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where it stands.
+    pub zone: ZoneId,
+    /// Its share of traffic; at least 1.
+    pub weight: u32,
+}
+
+/// What a probe asks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HealthCheck {
+    /// Nothing: every instance is taken for healthy.
+    None,
+    /// Whether it accepts a connection.
+    Tcp,
+    /// Whether `GET path` answers 2xx or 3xx.
+    Http {
+        /// The path, which starts with a slash.
+        path: String,
+    },
+}
+
+/// Active health checks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Health {
+    /// What is asked.
+    pub check: HealthCheck,
+    /// How often, while nothing changes.
+    pub interval: Duration,
+    /// How long an answer may take; not longer than the interval.
+    pub timeout: Duration,
+    /// Passes in a row until a down instance is up.
+    pub rise: u32,
+    /// Failures in a row until an up instance is down.
+    pub fall: u32,
+}
+
+/// How fast a pool may shrink.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ScaleIn {
+    /// The pool shrinks to the largest size that was wanted in this long.
+    pub hold: Duration,
+    /// At most this share of the pool a minute (but at least one instance).
+    pub rate: Share,
+}
+
+/// What the scaling agent keeps true.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Scaling {
+    /// Never fewer instances; at least 1.
+    pub min: u32,
+    /// Never more; at least `min`.
+    pub max: u32,
+    /// The rate that one instance carries in steady state; above 0.
+    pub target_requests_per_second: f64,
+    /// How fast it may shrink.
+    pub scale_in: ScaleIn,
+}
+
+/// What happens to provisioned instances when the daemon stops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StopPolicy {
+    /// They are terminated.
+    Terminate,
+    /// They go on, and the next daemon adopts them.
+    Keep,
+}
+
+/// Instances as child processes on loopback addresses.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProcessSettings {
+    /// The program and its arguments, with `{self} {address} {id} {zone} {size}` in them.
+    pub command: Vec<String>,
+    /// Zone k (from 1) is `127.0.k.x`; at least one, at most 254.
+    pub zones: Vec<ZoneId>,
+    /// The port that each instance listens on.
+    pub port: u16,
+    /// What happens to them when the daemon stops.
+    pub stop: StopPolicy,
+}
+
+/// Where new instances come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Provisioning {
+    /// Child processes.
+    Process(ProcessSettings),
+}
+
+impl Provisioning {
+    /// What happens to provisioned instances when the daemon stops.
+    pub fn stop(&self) -> StopPolicy {
+        match self {
+            Self::Process(process) => process.stop,
+        }
+    }
+}
+
+/// A pool as it is configured.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Pool {
+    /// Its name.
+    pub id: PoolId,
+    /// How an instance is picked.
+    pub balance: Balance,
+    /// Bound of requests in flight per instance, over all workers.
+    pub max_in_flight: Limit,
+    /// The hold queue.
+    pub queue: Queue,
+    /// How long instances may take.
+    pub timeouts: PoolTimeouts,
+    /// Trying again elsewhere.
+    pub retry: Retry,
+    /// How long a draining instance may finish what runs.
+    pub drain_timeout: Duration,
+    /// Instances from the config; their ids and addresses are unique.
+    pub instances: Vec<StaticInstance>,
+    /// Active health checks.
+    pub health: Health,
+    /// The agent's orders; `Some` exactly when `provisioning` is.
+    pub scaling: Option<Scaling>,
+    /// Where new instances come from.
+    pub provisioning: Option<Provisioning>,
+}

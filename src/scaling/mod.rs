@@ -1,0 +1,3 @@
+//! The scaling agent.
+pub mod journal;
+pub use journal::{Journal, Record};
