@@ -289,7 +289,8 @@ mod tests {
             let tried = [members[1].vitals.serial];
             let slot = pick(&Ask { tried: &tried, avoid: None }).expect("the third");
             assert_eq!(slot.instance().id.as_str(), "i2");
-            let last = pick(&Ask { tried: &tried, avoid: None }).expect("rather a suspect than none");
+            let last =
+                pick(&Ask { tried: &tried, avoid: None }).expect("rather a suspect than none");
             assert_eq!(last.instance().id.as_str(), "i0");
             assert_eq!(pick(&Ask { tried: &tried, avoid: None }).err(), Some(Refusal::Saturated));
             let all: Vec<u64> = members.iter().map(|m| m.vitals.serial).collect();

@@ -35,7 +35,7 @@ impl Hold {
         self.waiting
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| (now < max).then_some(now + 1))
             .is_ok()
-            .then_some(Place { hold: self })
+            .then(|| Place { hold: self })
     }
 
     /// A slot was freed: wakes the one that waits longest.

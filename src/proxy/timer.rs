@@ -104,7 +104,11 @@ impl Timer {
     ///
     /// # Errors
     /// [`Elapsed`] when the time is up first.
-    pub async fn within<F: Future>(&self, limit: Duration, future: F) -> Result<F::Output, Elapsed> {
+    pub async fn within<F: Future>(
+        &self,
+        limit: Duration,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
         self.until(self.after(limit), future).await
     }
 

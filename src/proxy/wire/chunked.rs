@@ -112,8 +112,8 @@ impl Decoder {
 
     /// The trailer section as `name: value CRLF` lines, once the end was found; framing and routing
     /// fields are not among them (RFC 9110 §6.5.1).
-    pub fn trailers(&self) -> &[u8] {
-        &self.trailers
+    pub fn into_trailers(self) -> Vec<u8> {
+        self.trailers
     }
 
     fn read_framing(&mut self, byte: u8) -> Result<(), ChunkError> {
@@ -221,7 +221,7 @@ mod tests {
                     }
                 }
                 Decoded::End { skip } => {
-                    return Ok((data, decoder.trailers().to_vec(), input.len() - at - skip));
+                    return Ok((data, decoder.into_trailers(), input.len() - at - skip));
                 }
             }
         }
@@ -232,7 +232,11 @@ mod tests {
         let cases: [(&[u8], &[u8], &[u8]); 4] = [
             (b"5\r\nhello\r\n0\r\n\r\n", b"hello", b""),
             (b"3\r\nabc\r\n00002;x=\"y\"\r\nde\r\n0\r\n\r\n", b"abcde", b""),
-            (b"A\r\n0123456789\r\n0\r\nx-sum: 1\r\nHost: evil\r\n\r\n", b"0123456789", b"x-sum: 1\r\n"),
+            (
+                b"A\r\n0123456789\r\n0\r\nx-sum: 1\r\nHost: evil\r\n\r\n",
+                b"0123456789",
+                b"x-sum: 1\r\n",
+            ),
             (b"0\r\n\r\n", b"", b""),
         ];
         for (input, data, trailers) in cases {
@@ -280,7 +284,8 @@ mod tests {
 
     #[test]
     fn chunk_lines() {
-        for (len, line) in [(1, "1\r\n"), (16, "10\r\n"), (0xabc, "abc\r\n"), (16_384, "4000\r\n")] {
+        for (len, line) in [(1, "1\r\n"), (16, "10\r\n"), (0xabc, "abc\r\n"), (16_384, "4000\r\n")]
+        {
             let mut out = Vec::new();
             write_chunk_line(len, &mut out);
             assert_eq!(out, line.as_bytes());

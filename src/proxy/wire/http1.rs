@@ -27,6 +27,9 @@ pub enum HeadError {
     /// A version other than HTTP/1.0 and HTTP/1.1.
     #[error("HTTP version not supported")]
     Version,
+    /// An expectation other than `100-continue`.
+    #[error("unknown expectation")]
+    Expectation,
     /// Well-formed, and not served here.
     #[error("{0}")]
     Unsupported(&'static str),
@@ -195,7 +198,7 @@ impl Framing {
                 Known::Connection => nominates |= framing.read_connection(value),
                 Known::Expect => {
                     if !value.eq_ignore_ascii_case(b"100-continue") {
-                        return Err(HeadError::Unsupported("unknown expectation"));
+                        return Err(HeadError::Expectation);
                     }
                     // RFC 9110 §10.1.1: an expectation in HTTP/1.0 is ignored.
                     framing.expects_continue = version == Version::Http11;
