@@ -9,7 +9,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::base::ListenerId;
 use crate::model::Protocol;
 use crate::proxy::forward::{http1, tcp};
 use crate::proxy::worker::Worker;
@@ -24,8 +23,8 @@ pub struct Acceptor {
 /// Out of file descriptors or memory: connections wait in the kernel's queue meanwhile.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts on `socket` for the listener `id` until retired.
-pub fn spawn(worker: &Rc<Worker>, id: ListenerId, socket: TcpListener) -> Acceptor {
+/// Accepts on `socket`, which is bound to `address`, until retired.
+pub fn spawn(worker: &Rc<Worker>, address: SocketAddr, socket: TcpListener) -> Acceptor {
     let (stop, mut stopped) = oneshot::channel();
     let worker = Rc::clone(worker);
     let task = tokio::task::spawn_local(async move {
@@ -33,13 +32,13 @@ pub fn spawn(worker: &Rc<Worker>, id: ListenerId, socket: TcpListener) -> Accept
             tokio::select! {
                 biased;
                 accepted = socket.accept() => match accepted {
-                    Ok((stream, peer)) => start(&worker, &id, stream, peer),
-                    Err(error) => pause_after(&error, &id).await,
+                    Ok((stream, peer)) => start(&worker, address, stream, peer),
+                    Err(error) => pause_after(&error, address).await,
                 },
                 _ = &mut stopped => break,
             }
         }
-        empty_queue(&worker, &id, socket);
+        empty_queue(&worker, address, socket);
     });
     Acceptor { stop, task }
 }
@@ -54,33 +53,33 @@ impl Acceptor {
     }
 }
 
-fn empty_queue(worker: &Rc<Worker>, id: &ListenerId, socket: TcpListener) {
+fn empty_queue(worker: &Rc<Worker>, address: SocketAddr, socket: TcpListener) {
     let Ok(socket) = socket.into_std() else { return };
     while let Ok((stream, peer)) = socket.accept() {
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            start(worker, id, stream, peer);
+            start(worker, address, stream, peer);
         }
     }
 }
 
 /// A connection that was reset while it waited is nobody's trouble; anything else is a shortage.
-async fn pause_after(error: &io::Error, id: &ListenerId) {
+async fn pause_after(error: &io::Error, address: SocketAddr) {
     if !matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::Interrupted
     ) {
-        tracing::warn!(listener = %id, %error, "cannot accept; trying again in 100 ms");
+        tracing::warn!(%address, %error, "cannot accept; trying again in 100 ms");
         tokio::time::sleep(EXHAUSTED_PAUSE).await;
     }
 }
 
-fn start(worker: &Rc<Worker>, id: &ListenerId, stream: TcpStream, peer: SocketAddr) {
+fn start(worker: &Rc<Worker>, address: SocketAddr, stream: TcpStream, peer: SocketAddr) {
     let snapshot = worker.snapshot();
-    let Some(view) = snapshot.listener(id).cloned() else { return };
+    let Some(view) = snapshot.listener_at(address).cloned() else { return };
     let shard = &view.meter.shards[worker.index];
     shard.accepted.add(1);
     shard.active.add(1);
@@ -89,8 +88,8 @@ fn start(worker: &Rc<Worker>, id: &ListenerId, stream: TcpStream, peer: SocketAd
         let worker = Rc::clone(worker);
         async move {
             match protocol {
-                Protocol::Http => http1::serve(&worker, &view, stream, peer).await,
-                Protocol::Tcp => tcp::serve(&worker, &view, stream).await,
+                Protocol::Http => http1::serve(&worker, &view, address, stream, peer).await,
+                Protocol::Tcp => tcp::serve(&worker, &view, address, stream).await,
             }
             view.meter.shards[worker.index].active.sub(1);
         }

@@ -1,9 +1,10 @@
 //! What a request sees of the world: routes, pools, pickers. Immutable; a request loads one and
 //! uses it to its last retry. Only the steward makes new ones.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::base::{ListenerId, PoolId};
+use crate::base::PoolId;
 use crate::model::{Instance, Listener, Pool};
 use crate::observe::{ListenerMeter, PoolMeter};
 use crate::proxy::balance::Picker;
@@ -65,9 +66,11 @@ pub struct PoolView {
 }
 
 impl Snapshot {
-    /// The listener of that name.
-    pub fn listener(&self, id: &ListenerId) -> Option<&Arc<ListenerView>> {
-        self.listeners.iter().find(|view| view.listener.id == *id)
+    /// The listener that is bound to `address`. Sockets are known by their address and not by the
+    /// name of their listener, so a reload may rename a listener or change what it speaks without
+    /// touching its sockets.
+    pub fn listener_at(&self, address: SocketAddr) -> Option<&Arc<ListenerView>> {
+        self.listeners.iter().find(|view| view.listener.bind.contains(&address))
     }
 
     /// The index of the pool of that name.

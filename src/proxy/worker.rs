@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 
-use crate::base::{Clock, Entropy, ListenerId, Ms};
+use crate::base::{Clock, Entropy, Ms};
 use crate::net::splice::Pipes;
 use crate::proxy::accept::{self, Acceptor};
 use crate::proxy::budget::RetryBudget;
@@ -26,11 +26,9 @@ use crate::proxy::upstream::Upstreams;
 /// What the daemon asks of a worker.
 #[derive(Debug)]
 pub enum Order {
-    /// Accept connections for this listener.
+    /// Accept connections on this address, for whichever listener the snapshot has there.
     Listen {
-        /// The listener.
-        id: ListenerId,
-        /// The address, which names the socket among those of the listener.
+        /// The address as it is configured.
         address: SocketAddr,
         /// This worker's socket of the group.
         socket: std::net::TcpListener,
@@ -178,9 +176,9 @@ async fn serve(mut start: Start) -> std::io::Result<()> {
     let mut acceptors: HashMap<SocketAddr, Acceptor> = HashMap::new();
     let deadline = loop {
         match start.orders.recv().await {
-            Some(Order::Listen { id, address, socket }) => {
+            Some(Order::Listen { address, socket }) => {
                 let socket = tokio::net::TcpListener::from_std(socket)?;
-                acceptors.insert(address, accept::spawn(&worker, id, socket));
+                acceptors.insert(address, accept::spawn(&worker, address, socket));
             }
             Some(Order::Retire { address }) => {
                 if let Some(acceptor) = acceptors.remove(&address) {

@@ -3,6 +3,7 @@
 //! What the client speaks is behind [`Responder`] and [`BodySource`]; the order of events is the
 //! same for every version of HTTP.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub struct Connection<'a> {
     pub worker: &'a Worker,
     /// The listener that accepted it, as it was then.
     pub listener: &'a Arc<ListenerView>,
+    /// The address that it was accepted on, by which the newest snapshot knows the listener.
+    pub bound: SocketAddr,
     /// Its timer.
     pub timer: &'a Timer,
     /// What instances are told of it.
@@ -78,7 +81,7 @@ pub async fn serve(
     let worker = connection.worker;
     let began = worker.clock.elapsed();
     let mut snapshot = worker.snapshot();
-    let Some(mut index) = route(&snapshot, connection.listener, head) else {
+    let Some(mut index) = route(&snapshot, connection.bound, head) else {
         let shard = &connection.listener.meter.shards[worker.index];
         shard.count_refusal(RefuseReason::NoRoute);
         client.answer(respond::NO_ROUTE).await;
@@ -129,9 +132,9 @@ fn early_unless_read(body: &mut impl BodySource) -> Ending {
     }
 }
 
-fn route(snapshot: &Snapshot, accepted_by: &ListenerView, head: &RequestHead) -> Option<usize> {
+fn route(snapshot: &Snapshot, bound: SocketAddr, head: &RequestHead) -> Option<usize> {
     // A listener that left the config lets its connections finish, but has no routes any more.
-    let view = snapshot.listener(&accepted_by.listener.id)?;
+    let view = snapshot.listener_at(bound)?;
     view.routes.find(head).or(view.default_pool)
 }
 

@@ -36,6 +36,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub async fn serve(
     worker: &Rc<Worker>,
     view: &Arc<ListenerView>,
+    bound: SocketAddr,
     mut stream: TcpStream,
     peer: SocketAddr,
 ) {
@@ -48,7 +49,7 @@ pub async fn serve(
         if idled && is_quiet(&stream) {
             return;
         }
-        let burst = Box::pin(burst(worker, view, &mut stream, peer, &timer));
+        let burst = Box::pin(burst(worker, view, bound, &mut stream, peer, &timer));
         if burst.await == Next::Close {
             return;
         }
@@ -66,13 +67,14 @@ enum Next {
 async fn burst(
     worker: &Worker,
     view: &Arc<ListenerView>,
+    bound: SocketAddr,
     stream: &mut TcpStream,
     peer: SocketAddr,
     timer: &Timer,
 ) -> Next {
     let client = peer.ip().to_canonical().to_string();
     let forwarded = Forwarded { client: &client, scheme: "http" };
-    let connection = Connection { worker, listener: view, timer, forwarded };
+    let connection = Connection { worker, listener: view, bound, timer, forwarded };
     let (mut reading, mut writing) = stream.split();
     let mut buffer = worker.buffers.borrow();
     let mut head = RequestHead::default();

@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,10 +32,15 @@ const SWITCH_AFTER: u32 = 2;
 const SMALL: usize = 16 * 1024;
 
 /// Serves a connection to its end.
-pub async fn serve(worker: &Worker, view: &Arc<ListenerView>, mut client: TcpStream) {
+pub async fn serve(
+    worker: &Worker,
+    view: &Arc<ListenerView>,
+    bound: SocketAddr,
+    mut client: TcpStream,
+) {
     let shard = &view.meter.shards[worker.index];
     let timer = worker.timers.timer();
-    let (lease, pool, mut instance) = match connect(worker, view, &timer).await {
+    let (lease, pool, mut instance) = match connect(worker, bound, &timer).await {
         Ok(connected) => connected,
         Err(None) => return shard.count_refusal(RefuseReason::NoRoute),
         Err(Some((reason, shared))) => {
@@ -68,11 +74,11 @@ type Connected = (Lease, Arc<Pool>, TcpStream);
 /// is always safe. The error names the pool, if there is one.
 async fn connect(
     worker: &Worker,
-    view: &Arc<ListenerView>,
+    bound: SocketAddr,
     timer: &Timer,
 ) -> Result<Connected, Option<(FailReason, Arc<PoolShared>)>> {
     let mut snapshot = worker.snapshot();
-    let listener = snapshot.listener(&view.listener.id);
+    let listener = snapshot.listener_at(bound);
     let mut index = listener.and_then(|listener| listener.default_pool).ok_or(None)?;
     let shared = Arc::clone(&snapshot.pools[index].shared);
     let shard = &shared.meter.shards[worker.index];
