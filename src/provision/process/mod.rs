@@ -110,9 +110,11 @@ impl Process {
         let path = self.book_path();
         let mut book = match records::read(&path) {
             Ok(Some(book)) => book,
-            Ok(None) => self.restored(1)?,
+            Ok(None) => self.restored(self.leaders()?, 1),
             Err(Unreadable::Now(err)) => return Err(unreadable(&err)),
             Err(Unreadable::Corrupt(why)) => {
+                // First what may fail for a moment: the file stays until it can be replaced.
+                let leaders = self.leaders()?;
                 let aside = records::with_suffix(&path, ".corrupt");
                 fs::rename(&path, &aside).map_err(|err| unwritable(&aside, &err))?;
                 tracing::error!(
@@ -121,7 +123,7 @@ impl Process {
                 );
                 // Numbers that were lost with the file are not used again: this one is higher
                 // than one launch a second since 1970 would have come to.
-                self.restored(wall_seconds() as u64)?
+                self.restored(leaders, wall_seconds() as u64)
             }
         };
         book.next = book.next.max(least_next);
@@ -138,11 +140,10 @@ impl Process {
 
     /// Records made from the processes that bear the marks of the pool; the orders that they came
     /// from are not known any more.
-    fn restored(&self, least_next: u64) -> Result<Book, Failure> {
-        let mut found: Vec<Bearer> = self.leaders()?.into_values().collect();
-        found.sort_by_key(|bearer| bearer.mark.start);
-        let instances: Vec<Record> = found.into_iter().map(Record::restored).collect();
-        let highest = instances.iter().filter_map(Record::number).max();
+    fn restored(&self, leaders: HashMap<String, Bearer>, least_next: u64) -> Book {
+        let mut instances: Vec<Record> = leaders.into_values().map(Record::restored).collect();
+        instances.sort_by_key(Record::number);
+        let highest = instances.last().and_then(Record::number);
         let book = Book::new(least_next.max(highest.map_or(1, |number| number + 1)), instances);
         if !book.instances.is_empty() {
             tracing::warn!(
@@ -151,9 +152,10 @@ impl Process {
             );
         }
         self.save_or_tell(&book);
-        Ok(book)
+        book
     }
 
+    /// The first process of each instance that runs, by its id.
     fn leaders(&self) -> Result<HashMap<String, Bearer>, Failure> {
         self.bearers().map(proc::leaders).map_err(|err| unreadable(&err))
     }
@@ -182,9 +184,8 @@ impl Process {
             self.sweep(&ended);
         }
         book.instances.retain(|record| !(record.stopping && record.ended.is_some()));
-        memory.told_to_go.retain(|id, _| book.instances.iter().any(|record| record.id == *id));
-        if *book != before {
-            self.save_or_tell(book);
+        if *book == before || self.save_or_tell(book) {
+            memory.told_to_go.retain(|id, _| book.instances.iter().any(|record| record.id == *id));
         }
         Ok(())
     }
@@ -338,7 +339,7 @@ impl Process {
         Ok(())
     }
 
-    #[expect(clippy::zombie_processes, reason = "reaped by its number, by whoever lists next")]
+    /// Starts an instance. It is reaped by its number, by whichever call sees its end.
     fn spawn(&self, record: &Record) -> Result<u32, Failure> {
         let Some((program, arguments)) = self.settings.command.split_first() else {
             return Err(Failure::Rejected(format!(
@@ -409,9 +410,13 @@ impl Process {
     }
 
     /// Where nothing is lost for good by a file that stays old: the next call finds the same again.
-    fn save_or_tell(&self, book: &Book) {
-        if let Err(failure) = self.save(book) {
-            tracing::error!(pool = %self.pool, %failure, "the record file is out of date");
+    fn save_or_tell(&self, book: &Book) -> bool {
+        match self.save(book) {
+            Ok(()) => true,
+            Err(failure) => {
+                tracing::error!(pool = %self.pool, %failure, "the record file is out of date");
+                false
+            }
         }
     }
 

@@ -172,9 +172,10 @@ pub(super) fn bearers(pool: &str, state_dir: &Path, boot: &str) -> io::Result<Ve
 pub(super) fn leaders(bearers: Vec<Bearer>) -> HashMap<String, Bearer> {
     let mut leaders: HashMap<String, Bearer> = HashMap::new();
     for bearer in bearers.into_iter().filter(|bearer| bearer.leads) {
-        // A descendant may lead a group of its own; it is younger.
+        // A descendant may lead a group of its own; it is younger, or has the higher number.
         match leaders.get(&bearer.instance.id) {
-            Some(seen) if seen.mark.start <= bearer.mark.start => {}
+            Some(seen)
+                if (seen.mark.start, seen.mark.pid) <= (bearer.mark.start, bearer.mark.pid) => {}
             _ => {
                 leaders.insert(bearer.instance.id.clone(), bearer);
             }
@@ -293,6 +294,7 @@ mod tests {
         let leaders = leaders(vec![
             bearer("x", 12, 70, true),
             bearer("x", 10, 50, true),
+            bearer("x", 15, 50, true),
             bearer("x", 11, 40, false),
             bearer("y", 13, 90, true),
             bearer("z", 14, 90, false),

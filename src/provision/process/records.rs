@@ -19,6 +19,9 @@ use super::proc::{Bearer, is_shortage};
 /// The version of the format that this program writes, and the only one that it reads.
 const VERSION: u32 = 1;
 
+/// No instance has a higher number: there is always a next one.
+const HIGHEST: u64 = 1 << 48;
+
 /// The record file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Book {
@@ -106,7 +109,8 @@ impl Record {
 
     /// The number at the end of its name.
     pub(super) fn number(&self) -> Option<u64> {
-        u64::from_str_radix(self.id.rsplit('-').next()?, 16).ok()
+        let number = u64::from_str_radix(self.id.rsplit('-').next()?, 16).ok()?;
+        (number < HIGHEST).then_some(number)
     }
 
     /// As the agent knows it.
@@ -147,7 +151,11 @@ fn parse(bytes: &[u8]) -> Result<Book, String> {
     if header.version != VERSION {
         return Err(format!("it has version {}, and only {VERSION} is known", header.version));
     }
-    serde_json::from_slice(bytes).map_err(|err| err.to_string())
+    let book: Book = serde_json::from_slice(bytes).map_err(|err| err.to_string())?;
+    if book.next > HIGHEST {
+        return Err(format!("the next number is {}, which cannot be", book.next));
+    }
+    Ok(book)
 }
 
 /// Replaces the file as one step that outlives a power cut.
@@ -211,6 +219,7 @@ mod tests {
             (whole[..whole.len() / 2].to_owned(), "EOF"),
             ("{}".to_owned(), "version"),
             (whole.replacen("\"version\":1", "\"version\":7", 1), "version 7"),
+            (whole.replacen("\"next\":32", "\"next\":18446744073709551615", 1), "next number"),
             (whole.replacen("127.0.1.7:8080", "nowhere", 1), "address"),
         ] {
             let why = parse(text.as_bytes()).expect_err(&text);

@@ -233,7 +233,7 @@ fn what_ends_by_itself_is_told_and_stays_until_it_is_terminated() {
         assert_eq!(failed.state, MachineState::Failed(why.into()));
         drop(process);
         let process = ground.open(&SLEEP);
-        assert_eq!(list(&process), [failed.clone()], "it is known after a restart");
+        assert_eq!(list(&process), std::slice::from_ref(&failed), "it is known after a restart");
         wait_for("the descendants to go", || ground.pids().is_empty().then_some(()));
         terminate(&process, &[failed.id.as_str()]);
         assert_eq!(list(&process), []);
@@ -432,10 +432,26 @@ fn orders_that_cannot_be_carried_out() {
     assert_eq!(list(&process), []);
     assert_eq!(process.capabilities().max_instances, Some(508));
 
-    let settings = process.settings.clone();
-    let blocked = Process::open(&ground.pool, settings, &ground.file("json"));
+    let blocked = Process::open(&ground.pool, process.settings, &ground.file("json"));
     let Err(Failure::Rejected(why)) = blocked else { panic!("a file is no directory") };
     assert!(why.contains("node.state_dir"), "{why}");
+}
+
+#[test]
+fn without_a_disk_to_write_to_instances_may_go_but_none_may_come() {
+    let ground = Ground::new(21_016);
+    let process = ground.open(&SLEEP);
+    launch(&process, "t1", "a", 1);
+    fs::create_dir(ground.file("json.new")).expect("in the way of every write");
+    let refused = now(process.launch(&order("t2", "a", 1)));
+    let Err(Failure::Rejected(why)) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("web.json: ") && why.contains("node.state_dir"), "{why}");
+    assert_eq!((list(&process).len(), ground.pids().len()), (1, 1));
+    terminate(&process, &["web-a-1"]);
+    wait_for("it to vanish", || list(&process).is_empty().then_some(()));
+    assert_eq!(list(&process), [], "though its record is still on the disk");
+    assert_eq!(ground.book().instances.len(), 1);
+    assert_eq!(ground.pids(), [0u32; 0]);
 }
 
 #[test]
