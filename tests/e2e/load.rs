@@ -187,8 +187,7 @@ impl Client {
             *kept = Some(stream);
         }
         if status == "200" {
-            Ok(String::from_utf8_lossy(&answer[length.min(answer.len())..]).into_owned()
-                + &String::from_utf8_lossy(&answer))
+            Ok(String::from_utf8_lossy(&answer).into_owned())
         } else {
             Err(format!("status {status}"))
         }
