@@ -69,3 +69,66 @@ impl Journal {
         self.records.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(reason: &str) -> Record {
+        Record {
+            id: 0,
+            t: 0.0,
+            from: 3,
+            to: 4,
+            winner: "rate",
+            terms: BTreeMap::from([("offered_10s", 280.0)]),
+            clamps: Vec::new(),
+            action: "launch",
+            reason: reason.into(),
+            outcome: String::new(),
+        }
+    }
+
+    #[test]
+    fn newest_first_with_ids_that_rise() {
+        let journal = Journal::default();
+        let ids: Vec<u64> = ["a", "b", "c"].map(|reason| journal.add(record(reason))).into();
+        assert_eq!(ids, [1, 2, 3]);
+        let newest: Vec<String> =
+            journal.newest(2).into_iter().map(|record| record.reason).collect();
+        assert_eq!(newest, ["c", "b"]);
+    }
+
+    #[test]
+    fn the_oldest_make_room_and_ids_go_on() {
+        let journal = Journal::default();
+        for _ in 0..CAPACITY + 10 {
+            journal.add(record("x"));
+        }
+        let all = journal.newest(usize::MAX);
+        assert_eq!(all.len(), CAPACITY);
+        assert_eq!(all[0].id, CAPACITY as u64 + 10);
+        assert_eq!(all.last().map(|record| record.id), Some(11));
+    }
+
+    #[test]
+    fn an_outcome_is_noted_for_as_long_as_the_record_is_kept() {
+        let journal = Journal::default();
+        let id = journal.add(record("x"));
+        journal.settle(id, "accepted".into());
+        journal.settle(99, "lost".into());
+        assert_eq!(journal.newest(1)[0].outcome, "accepted");
+    }
+
+    #[test]
+    fn a_record_in_json_has_the_names_of_the_api() {
+        let json = serde_json::to_value(record("x")).expect("json");
+        let fields = json.as_object().expect("an object");
+        for field in
+            ["id", "t", "from", "to", "winner", "terms", "clamps", "action", "reason", "outcome"]
+        {
+            assert!(fields.contains_key(field), "{field}");
+        }
+        assert_eq!(json["terms"]["offered_10s"], 280.0);
+    }
+}

@@ -1,0 +1,150 @@
+//! What is to be done, and the records that explain it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::base::{InstanceId, Ms};
+use crate::model::Scaling;
+use crate::provision::LaunchOrder;
+use crate::scaling::demand::Estimate;
+use crate::scaling::journal::Record;
+use crate::scaling::roster::Count;
+use crate::scaling::size::Want;
+
+/// What is to be done now. It explains itself: each change, and each refusal that begins, has a
+/// record, whose time, id and outcome are for the agent to fill in.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Plan {
+    /// To be asked of the provider.
+    pub launches: Vec<LaunchOrder>,
+    /// To take nothing new from now on.
+    pub drains: Vec<InstanceId>,
+    /// Draining, and wanted again.
+    pub revives: Vec<InstanceId>,
+    /// To be taken away: drained, dead, or never up.
+    pub terminations: Vec<InstanceId>,
+    /// How many instances should exist: those that should serve, and the broken ones whose
+    /// replacements are under way.
+    pub desired: u32,
+    /// The demand that was seen.
+    pub demand_rps: f64,
+    /// Why.
+    pub records: Vec<Record>,
+}
+
+/// Something that is not done, and why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Refusal {
+    /// Told once for as long as refusals of this kind go on.
+    pub(super) kind: &'static str,
+    /// In words for an operator.
+    pub(super) reason: String,
+}
+
+/// How long a refusal must be gone before it is told again.
+const GONE_AFTER: Duration = Duration::from_secs(300);
+
+/// Which refusals go on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Refusals {
+    last: BTreeMap<&'static str, Ms>,
+}
+
+impl Refusals {
+    /// Notes that `kind` goes on; whether it has just begun.
+    pub(super) fn begins(&mut self, now: Ms, kind: &'static str) -> bool {
+        let last = self.last.insert(kind, now);
+        last.is_none_or(|last| now.since(last) >= GONE_AFTER)
+    }
+}
+
+/// Everything that a decision was made from.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    /// The demand.
+    pub(super) estimate: Estimate,
+    /// What it asks for.
+    pub(super) want: Want,
+    /// Who is there.
+    pub(super) count: Count,
+    /// As configured.
+    pub(super) scaling: Scaling,
+}
+
+impl Facts {
+    /// A record of `action` with all terms; `to` is the size after it.
+    pub(super) fn record(
+        &self,
+        action: &'static str,
+        winner: &'static str,
+        to: u32,
+        reason: String,
+    ) -> Record {
+        Record {
+            id: 0,
+            t: 0.0,
+            from: self.count.size(),
+            to,
+            winner,
+            terms: self.terms(),
+            clamps: self.want.clamps.clone(),
+            action,
+            reason,
+            outcome: String::new(),
+        }
+    }
+
+    /// The demand and what it was made of, in words: `step to 840 rps, 70 rps per instance`.
+    pub(super) fn demand_in_words(&self, winner: &str) -> String {
+        let estimate = &self.estimate;
+        let per_instance = self.scaling.target_requests_per_second;
+        let demand = match winner {
+            "min" => format!("the minimum is {}", self.scaling.min),
+            "step" => format!("step to {:.0} rps", estimate.offered_2s),
+            "backlog" => {
+                format!("{:.0} rps, and {} queued", estimate.arrivals(), estimate.queued)
+            }
+            _ => format!("{:.0} rps", estimate.rps()),
+        };
+        format!("{demand}, {per_instance} rps per instance")
+    }
+
+    fn terms(&self) -> BTreeMap<&'static str, f64> {
+        let Self { estimate, want, count, scaling } = self;
+        let number = |count: u32| f64::from(count);
+        BTreeMap::from([
+            ("offered_10s", estimate.offered_10s),
+            ("offered_2s", estimate.offered_2s),
+            ("backlog", estimate.backlog),
+            ("demand", estimate.rps()),
+            ("queued", number(estimate.queued)),
+            ("in_flight", number(estimate.in_flight)),
+            ("saturated", number(estimate.saturated.into())),
+            ("target", scaling.target_requests_per_second),
+            ("wanted", number(want.size)),
+            ("size", number(count.size())),
+            ("healthy", number(count.healthy)),
+            ("pending", number(count.pending + count.stranded)),
+            ("draining", number(count.draining)),
+            ("unhealthy", number(count.unhealthy)),
+            ("set_aside", number(count.aside)),
+            ("min", number(scaling.min)),
+            ("max", number(scaling.max)),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_when_it_begins() {
+        let mut refusals = Refusals::default();
+        let told: Vec<u64> = (0..100).filter(|s| refusals.begins(Ms(s * 1000), "hold")).collect();
+        assert_eq!(told, [0]);
+        assert!(refusals.begins(Ms(100_000), "outage"));
+        assert!(!refusals.begins(Ms(398_000), "hold"));
+        assert!(refusals.begins(Ms(698_000), "hold"));
+    }
+}

@@ -1,0 +1,293 @@
+//! Who is there: the provider's list, which alone says what exists, joined with the standings of
+//! the pool's instances, which say what each is good for.
+//!
+//! A sight may be older than our last reports. What was asked for is therefore taken as done for a
+//! few seconds, so that nothing is drained for a surplus that has left already.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use crate::base::{InstanceId, Ms, ZoneId};
+use crate::model::{Admin, Health, InstanceRow, Life, Machine, MachineState};
+
+/// How long an instance may take from its order to its first passed probe.
+pub(super) const BOOT_ALLOWANCE: Duration = Duration::from_secs(120);
+/// How long a drain or a revival that was asked for is taken as done before the sight shows it.
+const ASKED_FOR: Duration = Duration::from_secs(5);
+/// A termination whose effect the list does not show is asked for again after this long.
+const TERMINATE_AGAIN: Duration = Duration::from_secs(10);
+
+/// Where an instance is, as far as the size of the pool goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stage {
+    /// It could not be created, or ended by itself.
+    Failed,
+    /// Not up yet, and within its boot allowance.
+    Pending,
+    /// Never up, and past its boot allowance.
+    Overdue,
+    /// Takes traffic.
+    Healthy,
+    /// Was up, and is not any more.
+    Down {
+        /// Since when.
+        since: Ms,
+    },
+    /// An operator keeps it out of traffic; it is the operator's until that ends.
+    Aside,
+    /// Takes nothing new.
+    Draining {
+        /// Whether it could serve again at once.
+        revivable: bool,
+    },
+    /// Nothing can start on it any more.
+    Leaving {
+        /// Whether the provider is to be told (again).
+        terminable: bool,
+    },
+}
+
+/// Something that happened to an instance for the first time, which speaks for or against its zone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum News {
+    /// It passed its probes.
+    CameUp,
+    /// It failed, or its allowance ended, before it ever was up.
+    NeverCame,
+}
+
+/// One instance.
+#[derive(Clone, Debug)]
+pub(super) struct Member<'a> {
+    /// As the provider knows it.
+    pub(super) machine: &'a Machine,
+    /// Where it is.
+    pub(super) stage: Stage,
+    /// What runs on it.
+    pub(super) in_flight: u32,
+    /// Its zone is evacuated.
+    pub(super) evacuated: bool,
+    /// Whether the steward knows it, and so could drain it.
+    pub(super) known: bool,
+    /// What happened for the first time.
+    pub(super) news: Option<News>,
+    /// Whether the provider was told before to take it away.
+    pub(super) told_to_go: bool,
+}
+
+impl Member<'_> {
+    /// Its name.
+    pub(super) fn id(&self) -> &InstanceId {
+        &self.machine.id
+    }
+
+    /// Where it stands.
+    pub(super) fn zone(&self) -> &ZoneId {
+        &self.machine.zone
+    }
+}
+
+/// What an agent may have asked of an instance.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Asked {
+    /// To drain.
+    Drain,
+    /// To serve again.
+    Revive,
+    /// To go.
+    Terminate,
+}
+
+/// What is remembered of each instance.
+#[derive(Clone, Debug)]
+struct Track {
+    first_seen: Ms,
+    came_up: bool,
+    blamed: bool,
+    down_since: Option<Ms>,
+    asked: Option<(Asked, Ms)>,
+    tick: u64,
+}
+
+/// The memory of who is there.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Roster {
+    tracks: BTreeMap<InstanceId, Track>,
+    ticks: u64,
+}
+
+impl Roster {
+    /// Everyone in `machines`, in its order.
+    pub(super) fn observe<'a>(
+        &mut self,
+        now: Ms,
+        rows: &[InstanceRow],
+        machines: &'a [Machine],
+    ) -> Vec<Member<'a>> {
+        let rows: HashMap<&InstanceId, &InstanceRow> =
+            rows.iter().map(|row| (&row.instance.id, row)).collect();
+        let adopting = self.ticks == 0;
+        self.ticks += 1;
+        let tick = self.ticks;
+        let members = machines
+            .iter()
+            .map(|machine| {
+                let track = self.tracks.entry(machine.id.clone()).or_insert_with(|| Track {
+                    first_seen: now,
+                    // What runs before our time has surely been up: it must not be taken for a
+                    // launch that never came.
+                    came_up: adopting && machine.state == MachineState::Running,
+                    blamed: false,
+                    down_since: None,
+                    asked: None,
+                    tick,
+                });
+                track.tick = tick;
+                track.member(now, machine, rows.get(&machine.id).copied())
+            })
+            .collect();
+        self.tracks.retain(|_, track| track.tick == tick);
+        members
+    }
+
+    /// Notes that `ids` are asked to drain, serve or go.
+    pub(super) fn asked(&mut self, now: Ms, what: Asked, ids: &[InstanceId]) {
+        for id in ids {
+            if let Some(track) = self.tracks.get_mut(id) {
+                track.asked = Some((what, now));
+            }
+        }
+    }
+}
+
+impl Track {
+    fn member<'a>(
+        &mut self,
+        now: Ms,
+        machine: &'a Machine,
+        row: Option<&InstanceRow>,
+    ) -> Member<'a> {
+        let stage = self.stage(now, machine, row);
+        let news = match stage {
+            Stage::Healthy if !self.came_up => {
+                self.came_up = true;
+                Some(News::CameUp)
+            }
+            Stage::Failed | Stage::Overdue if !self.came_up && !self.blamed => {
+                self.blamed = true;
+                Some(News::NeverCame)
+            }
+            _ => None,
+        };
+        Member {
+            machine,
+            stage,
+            in_flight: row.map_or(0, |row| row.instance.vitals.in_flight()),
+            evacuated: row.is_some_and(|row| row.standing.admin == Admin::Evacuated),
+            known: row.is_some(),
+            news,
+            told_to_go: self.asked.is_some_and(|(asked, _)| asked == Asked::Terminate),
+        }
+    }
+
+    fn was_asked(&self, now: Ms, what: Asked, within: Duration) -> bool {
+        self.asked.is_some_and(|(asked, at)| asked == what && now.since(at) < within)
+    }
+
+    fn stage(&mut self, now: Ms, machine: &Machine, row: Option<&InstanceRow>) -> Stage {
+        let told_to_go = self.was_asked(now, Asked::Terminate, TERMINATE_AGAIN);
+        if told_to_go || machine.state == MachineState::Stopping {
+            return Stage::Leaving { terminable: false };
+        }
+        if matches!(machine.state, MachineState::Failed(_)) {
+            return Stage::Failed;
+        }
+        let Some(standing) = row.map(|row| row.standing) else { return self.waiting(now) };
+        let could_serve = standing.health == Health::Up && standing.admin == Admin::Enabled;
+        match standing.life {
+            Life::Drained | Life::Terminating => return Stage::Leaving { terminable: true },
+            Life::Draining { .. } if !self.was_asked(now, Asked::Revive, ASKED_FOR) => {
+                return Stage::Draining { revivable: could_serve };
+            }
+            _ if self.was_asked(now, Asked::Drain, ASKED_FOR) => {
+                return Stage::Draining { revivable: could_serve };
+            }
+            _ => {}
+        }
+        if standing.admin != Admin::Enabled {
+            return Stage::Aside;
+        }
+        match standing.health {
+            Health::Up => {
+                self.down_since = None;
+                Stage::Healthy
+            }
+            Health::Down | Health::Ejected if self.came_up => {
+                Stage::Down { since: *self.down_since.get_or_insert(now) }
+            }
+            _ => self.waiting(now),
+        }
+    }
+
+    /// Not seen up, and not seen down after it was up.
+    fn waiting(&mut self, now: Ms) -> Stage {
+        if now.since(self.first_seen) < BOOT_ALLOWANCE {
+            Stage::Pending
+        } else if self.came_up {
+            Stage::Down { since: *self.down_since.get_or_insert(now) }
+        } else {
+            Stage::Overdue
+        }
+    }
+}
+
+/// How many are at each stage. What was ordered and is not in the list yet is pending.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Count {
+    /// Take traffic.
+    pub(super) healthy: u32,
+    /// Take traffic and are not protected from scale-in.
+    pub(super) removable: u32,
+    /// Expected to take traffic soon, except the stranded ones.
+    pub(super) pending: u32,
+    /// Pending in a zone that is failing: nothing may shrink for them, and nothing counts on them.
+    pub(super) stranded: u32,
+    /// Down.
+    pub(super) unhealthy: u32,
+    /// Kept out by an operator.
+    pub(super) aside: u32,
+    /// Draining or leaving.
+    pub(super) draining: u32,
+}
+
+impl Count {
+    /// Counts `members`, and `ordered` that are not among them yet.
+    pub(super) fn of(members: &[Member<'_>], ordered: u32, stranded: u32) -> Self {
+        let mut count = Self { pending: ordered, stranded, ..Self::default() };
+        for member in members {
+            match member.stage {
+                Stage::Healthy => {
+                    count.healthy += 1;
+                    count.removable += u32::from(!member.machine.protected);
+                }
+                Stage::Pending => count.pending += 1,
+                Stage::Down { .. } => count.unhealthy += 1,
+                Stage::Aside => count.aside += 1,
+                Stage::Draining { .. } | Stage::Leaving { .. } => count.draining += 1,
+                Stage::Failed | Stage::Overdue => {}
+            }
+        }
+        count.pending = count.pending.saturating_sub(stranded);
+        count
+    }
+
+    /// What serves, or will.
+    pub(super) fn carrying(&self) -> u32 {
+        self.healthy + self.pending
+    }
+
+    /// What exists and is not leaving.
+    pub(super) fn size(&self) -> u32 {
+        self.carrying() + self.stranded + self.unhealthy
+    }
+}

@@ -1,0 +1,481 @@
+//! A small world for the scaler: a virtual clock, a provider with boot times and bad days, a
+//! steward, and traffic. Seeded, so that a failure can be run again. What must hold at any time is
+//! checked at each second.
+
+mod scenarios;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{Entropy, InstanceId, Ms, Share, ZoneId};
+use crate::model::{
+    Admin, Balance, Health, HealthCheck, HealthSettings, Instance, InstanceRow, Life, Limit,
+    Machine, MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, ScaleIn, Scaling, Sight,
+    Slot, Standing, Window,
+};
+use crate::provision::{Capabilities, Failure, LaunchOrder, Resize};
+use crate::scaling::{Plan, Record, Scaler};
+
+/// What becomes of an instance.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    /// It works.
+    Works,
+    /// It answers nothing, until it is thawed.
+    Hangs,
+    /// It never comes up.
+    NeverBoots,
+}
+
+#[derive(Debug)]
+struct Body {
+    machine: Machine,
+    instance: Arc<Instance>,
+    standing: Standing,
+    slots: Vec<Slot>,
+    fate: Fate,
+    born: Ms,
+    boots_at: Ms,
+    listed_at: Ms,
+    was_up: bool,
+    drained_at: Ms,
+    gone_at: Ms,
+}
+
+/// What a zone does with orders.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Mood {
+    #[default]
+    Fine,
+    Full,
+    Throttles,
+    /// Does as it is told, and its answer is lost.
+    Mute,
+    /// Takes orders whose instances never come up.
+    Barren,
+}
+
+struct World {
+    now: Ms,
+    entropy: Entropy,
+    scaler: Scaler,
+    scaling: Scaling,
+    capabilities: Capabilities,
+    bodies: Vec<Body>,
+    windows: VecDeque<Window>,
+    moods: BTreeMap<ZoneId, Mood>,
+    dark: Vec<ZoneId>,
+    quota: u32,
+    denies: bool,
+    /// Requests per second.
+    rate: f64,
+    /// How long an instance takes to boot.
+    boot: Duration,
+    retired: bool,
+    /// Answers of the provider that are still under way.
+    answers: Vec<(Ms, LaunchOrder, Result<(), Failure>)>,
+    /// Plans whose reports have not reached the steward.
+    reports: Vec<(Ms, Plan)>,
+    born: u32,
+    /// Whether something is wrong on purpose, so that zones may be uneven and limits passed by
+    /// instances that come back.
+    troubled: bool,
+    /// All records, with their second.
+    records: Vec<(u64, Record)>,
+    /// Seconds at which something was launched, drained or revived.
+    acted: Vec<u64>,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl World {
+    /// Three zones, `min` to `max` instances at 70 rps, a hold of 5 minutes and 10 % a minute.
+    fn new(seed: u64, min: u32, max: u32, rate: f64) -> Self {
+        Self {
+            now: Ms(1_000_000),
+            entropy: Entropy::seeded(seed),
+            scaler: Scaler::new(&"web".into(), seed),
+            scaling: Scaling {
+                min,
+                max,
+                target_requests_per_second: 70.0,
+                scale_in: ScaleIn { hold: Duration::from_secs(300), rate: Share(0.1) },
+            },
+            capabilities: Capabilities {
+                zones: ["a", "b", "c"].map(ZoneId::new).into(),
+                max_instances: None,
+                max_batch: 5,
+                resize: Resize::Never,
+                protect: false,
+                idempotent: true,
+            },
+            bodies: Vec::new(),
+            windows: VecDeque::new(),
+            moods: BTreeMap::new(),
+            dark: Vec::new(),
+            quota: u32::MAX,
+            denies: false,
+            rate,
+            boot: Duration::from_secs(20),
+            retired: false,
+            answers: Vec::new(),
+            reports: Vec::new(),
+            born: 0,
+            troubled: false,
+            records: Vec::new(),
+            acted: Vec::new(),
+        }
+    }
+
+    fn second(&self) -> u64 {
+        self.now.0 / 1000 - 1_000
+    }
+
+    fn run(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.step();
+        }
+    }
+
+    /// One second.
+    fn step(&mut self) -> Plan {
+        self.now = self.now + SECOND;
+        self.answer();
+        self.receive_reports();
+        self.age();
+        self.traffic();
+        let sight = self.sight();
+        let machines: Vec<Machine> = self
+            .bodies
+            .iter()
+            .filter(|body| body.listed_at <= self.now)
+            .map(|body| body.machine.clone())
+            .collect();
+        let plan = self.scaler.decide(self.now, &sight, &machines, &self.capabilities);
+        self.check(&plan);
+        let second = self.second();
+        self.records.extend(plan.records.iter().map(|record| (second, record.clone())));
+        if !plan.launches.is_empty() || !plan.drains.is_empty() || !plan.revives.is_empty() {
+            self.acted.push(second);
+        }
+        for order in &plan.launches {
+            self.launch(order);
+        }
+        for id in &plan.terminations {
+            let soon = self.now + SECOND;
+            let body = self.body(id);
+            body.machine.state = MachineState::Stopping;
+            body.standing.life = Life::Terminating;
+            body.gone_at = soon + SECOND;
+        }
+        let lag = Duration::from_millis(self.entropy.below(2_500) as u64);
+        self.reports.push((self.now + lag, plan.clone()));
+        plan
+    }
+
+    fn body(&mut self, id: &InstanceId) -> &mut Body {
+        self.bodies.iter_mut().find(|body| body.machine.id == *id).expect("it exists")
+    }
+
+    /// The provider: what it does and what it says about it.
+    fn launch(&mut self, order: &LaunchOrder) {
+        let mood = self.moods.get(&order.zone).copied().unwrap_or_default();
+        let exist = self.bodies.len() as u32;
+        let result = match mood {
+            _ if self.denies => Err(Failure::Denied("no".into())),
+            _ if exist + order.count > self.quota => Err(Failure::Quota("too many".into())),
+            Mood::Full => Err(Failure::NoCapacity { zone: order.zone.clone(), why: "full".into() }),
+            Mood::Throttles => Err(Failure::Throttled { retry_after: None }),
+            Mood::Mute => Err(Failure::Unreachable("lost".into())),
+            Mood::Fine | Mood::Barren => Ok(()),
+        };
+        if result.is_ok() || mood == Mood::Mute {
+            let fate = if mood == Mood::Barren { Fate::NeverBoots } else { Fate::Works };
+            for _ in 0..order.count {
+                self.bear(order, fate);
+            }
+        }
+        let delay = Duration::from_millis(self.entropy.below(3_500) as u64);
+        self.answers.push((self.now + delay, order.clone(), result));
+    }
+
+    fn bear(&mut self, order: &LaunchOrder, fate: Fate) {
+        self.born += 1;
+        let id = InstanceId::new(format!("{}{}", order.zone, self.born));
+        let boot = self.boot.mul_f64(0.8 + 0.4 * self.entropy.unit());
+        let unseen = Duration::from_millis(self.entropy.below(4_000) as u64);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        self.bodies.push(Body {
+            machine: Machine {
+                id: id.clone(),
+                zone: order.zone.clone(),
+                address: None,
+                state: MachineState::Creating,
+                size: None,
+                token: Some(order.token.clone()),
+                protected: false,
+            },
+            instance: Arc::new(Instance {
+                id,
+                pool: "web".into(),
+                zone: order.zone.clone(),
+                address,
+                weight: 1,
+                vitals: Arc::default(),
+            }),
+            standing: Standing {
+                health: Health::Pending,
+                admin: Admin::Enabled,
+                life: Life::Booting,
+            },
+            slots: Vec::new(),
+            fate,
+            born: self.now,
+            boots_at: self.now + boot,
+            listed_at: self.now + unseen,
+            was_up: false,
+            drained_at: Ms::NEVER,
+            gone_at: Ms::NEVER,
+        });
+    }
+
+    fn answer(&mut self) {
+        let now = self.now;
+        let (due, later) =
+            std::mem::take(&mut self.answers).into_iter().partition(|(at, ..)| *at <= now);
+        self.answers = later;
+        for (_, order, result) in due as Vec<_> {
+            let told = self.scaler.handle_launch_result(now, &order, &result);
+            self.records.extend(told.map(|record| (now.0 / 1000 - 1_000, record)));
+        }
+    }
+
+    /// The steward: it alone changes lives, a moment after it is told.
+    fn receive_reports(&mut self) {
+        let now = self.now;
+        // In order: a late one holds up those behind it.
+        while self.reports.first().is_some_and(|(at, _)| *at <= now) {
+            let (_, plan) = self.reports.remove(0);
+            for id in &plan.drains {
+                let busy = Duration::from_secs(self.entropy.below(20) as u64);
+                let Some(body) = self.bodies.iter_mut().find(|b| b.machine.id == *id) else {
+                    continue;
+                };
+                if !body.standing.life.is_leaving() {
+                    body.standing.life = Life::Draining { deadline: now + SECOND * 60 };
+                    body.drained_at = now + busy;
+                }
+            }
+            for id in &plan.revives {
+                let Some(body) = self.bodies.iter_mut().find(|b| b.machine.id == *id) else {
+                    continue;
+                };
+                if matches!(body.standing.life, Life::Draining { .. }) {
+                    body.standing.life = Life::Serving;
+                }
+            }
+        }
+    }
+
+    /// Instances boot, pass and fail their probes, finish what runs, and go.
+    fn age(&mut self) {
+        let now = self.now;
+        self.bodies.retain(|body| body.gone_at > now);
+        for body in &mut self.bodies {
+            if matches!(body.machine.state, MachineState::Stopping | MachineState::Failed(_)) {
+                continue;
+            }
+            if now.since(body.born) > SECOND * 2 {
+                body.machine.state = MachineState::Running;
+                body.machine.address = Some(body.instance.address);
+            }
+            if matches!(body.standing.life, Life::Draining { .. }) && body.drained_at <= now {
+                body.slots.clear();
+                body.standing.life = Life::Drained;
+            }
+            let dark = self.dark.contains(&body.machine.zone);
+            if body.fate == Fate::Works && !dark && body.boots_at <= now {
+                if !body.was_up {
+                    body.was_up = true;
+                    let busy = self.entropy.below(5);
+                    let take = |_| body.instance.take_slot(Limit::Unlimited);
+                    body.slots = (0..busy).filter_map(take).collect();
+                }
+                body.standing.health = Health::Up;
+                if body.standing.life == Life::Booting {
+                    body.standing.life = Life::Serving;
+                }
+            } else if body.was_up || now.since(body.born) > SECOND * 15 {
+                body.standing.health = Health::Down;
+            }
+        }
+    }
+
+    fn traffic(&mut self) {
+        let offered = self.poisson(self.rate);
+        let serving = self.bodies.iter().filter(|body| body.standing.eligible()).count() as u64;
+        let completed = offered.min(serving * 100);
+        if self.windows.len() == 30 {
+            self.windows.pop_front();
+        }
+        self.windows.push_back(Window {
+            ended: self.now,
+            seconds: 1.0,
+            offered,
+            completed,
+            shed: offered - completed,
+            queued: 0,
+            in_flight: completed as u32 / 10,
+        });
+    }
+
+    /// A draw from a Poisson distribution: by its normal approximation, which is close enough here.
+    fn poisson(&mut self, mean: f64) -> u64 {
+        let normal = (0..12).map(|_| self.entropy.unit()).sum::<f64>() - 6.0;
+        (mean + mean.sqrt() * normal).round().max(0.0) as u64
+    }
+
+    fn sight(&self) -> Sight {
+        let listed = self.bodies.iter().filter(|body| body.machine.address.is_some());
+        let instances = listed
+            .map(|body| InstanceRow {
+                instance: Arc::clone(&body.instance),
+                standing: body.standing,
+            })
+            .collect();
+        Sight {
+            now: self.now,
+            windows: self.windows.iter().copied().collect(),
+            row: PoolRow {
+                pool: Arc::new(pool(self.scaling)),
+                instances,
+                ordered: Vec::new(),
+                desired: 0,
+                demand_rps: 0.0,
+            },
+            retired: self.retired,
+        }
+    }
+
+    fn ids(&self, zone: &str) -> Vec<InstanceId> {
+        let in_zone = self.bodies.iter().filter(|body| body.machine.zone.as_str() == zone);
+        in_zone.map(|body| body.machine.id.clone()).collect()
+    }
+
+    fn freeze(&mut self, id: &InstanceId) {
+        self.body(id).fate = Fate::Hangs;
+    }
+
+    fn kill(&mut self, id: &InstanceId) {
+        self.body(id).machine.state = MachineState::Failed("killed".into());
+        self.body(id).standing.health = Health::Down;
+    }
+
+    /// Takes traffic now.
+    fn serving(&self) -> u32 {
+        self.bodies.iter().filter(|body| body.serves()).count() as u32
+    }
+
+    /// Serves or will, as it really is.
+    fn carrying(&self, zone: Option<&ZoneId>) -> u32 {
+        let here = |body: &&Body| zone.is_none_or(|zone| body.machine.zone == *zone);
+        self.bodies.iter().filter(here).filter(|body| body.serves() || body.boots()).count() as u32
+    }
+
+    fn apart(&self) -> u32 {
+        let counts: Vec<u32> =
+            self.capabilities.zones.iter().map(|zone| self.carrying(Some(zone))).collect();
+        counts.iter().max().unwrap_or(&0) - counts.iter().min().unwrap_or(&0)
+    }
+
+    fn told(&self, words: &str) -> usize {
+        self.records.iter().filter(|(_, record)| record.reason.contains(words)).count()
+    }
+
+    /// What holds at any time.
+    fn check(&self, plan: &Plan) {
+        let second = self.second();
+        let about = |id: &InstanceId| self.bodies.iter().find(|body| body.machine.id == *id);
+        for id in &plan.terminations {
+            let body = about(id).expect("only what exists is terminated");
+            let drained = matches!(body.standing.life, Life::Drained | Life::Terminating);
+            let dead = matches!(body.machine.state, MachineState::Failed(_));
+            let never_came = !body.was_up && self.now.since(body.listed_at) >= SECOND * 119;
+            let unused = self.retired && !body.was_up;
+            assert!(drained || dead || never_came || unused, "{second}: {id} was not drained");
+        }
+        let unheard = |body: &&Body| {
+            !self.reports.iter().any(|(_, plan)| plan.drains.contains(&body.machine.id))
+        };
+        let going = |body: &Body| plan.drains.contains(&body.machine.id);
+        let serving: Vec<&Body> =
+            self.bodies.iter().filter(|body| body.serves()).filter(unheard).collect();
+        let booting = self.bodies.iter().filter(|body| body.boots()).count();
+        if serving.iter().any(|body| going(body)) && !self.retired {
+            let stay = serving.iter().filter(|body| !going(body)).count() as u32;
+            assert!(stay >= self.scaling.min, "{second}: {stay} stay");
+            assert_eq!(booting, 0, "{second}: shrinks while something boots");
+        }
+        if plan.launches.is_empty() {
+            return;
+        }
+        assert!(plan.launches.iter().all(|o| (1..=self.capabilities.max_batch).contains(&o.count)));
+        let ordered: u32 = plan.launches.iter().map(|order| order.count).sum();
+        let revived = plan.revives.len() as u32;
+        let booting = self
+            .bodies
+            .iter()
+            .filter(|body| body.boots() && !self.dark.contains(&body.machine.zone))
+            .filter(|body| !plan.terminations.contains(&body.machine.id))
+            .count() as u32;
+        let all = serving.len() as u32 + booting + ordered + revived;
+        assert!(all <= self.scaling.max, "{second}: {all} are more than {}", self.scaling.max);
+        // One more is only ever ordered to even out zones.
+        let even_out = plan.records.iter().any(|record| record.winner == "zone");
+        assert!(all <= plan.desired + u32::from(even_out), "{second}: ordered twice: {plan:?}");
+        if !self.troubled {
+            assert!(self.apart() <= 1, "{second}: zones are {} apart", self.apart());
+        }
+    }
+}
+
+impl Body {
+    fn serves(&self) -> bool {
+        self.standing.eligible() && !matches!(self.machine.state, MachineState::Failed(_))
+    }
+
+    fn boots(&self) -> bool {
+        !self.was_up
+            && !self.standing.life.is_leaving()
+            && !matches!(self.machine.state, MachineState::Failed(_))
+    }
+}
+
+fn pool(scaling: Scaling) -> Pool {
+    Pool {
+        id: "web".into(),
+        balance: Balance::LeastRequest,
+        max_in_flight: Limit::AtMost(200),
+        queue: Queue { max: 1_000, timeout: SECOND * 5 },
+        timeouts: PoolTimeouts {
+            connect: SECOND * 3,
+            response: SECOND * 30,
+            idle: SECOND * 30,
+            tunnel: SECOND * 3_600,
+        },
+        retry: Retry { attempts: 2, budget: Share(0.2) },
+        drain_timeout: SECOND * 60,
+        instances: Vec::new(),
+        health: HealthSettings {
+            check: HealthCheck::Tcp,
+            interval: SECOND * 5,
+            timeout: SECOND * 2,
+            rise: 2,
+            fall: 3,
+        },
+        scaling: Some(scaling),
+        provisioning: None,
+    }
+}
