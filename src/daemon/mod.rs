@@ -86,7 +86,7 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
     let (suspicion_sender, suspicions) = watch::channel(());
     let seed = wall_seconds().to_bits();
 
-    let mut agents = Agents::new(report_sender, Arc::clone(&metrics), seed);
+    let mut agents = Agents::new(clock, report_sender, Arc::clone(&metrics), seed);
     let prepared = agents.prepare(&config, state.path()).map_err(RunError::Failed)?;
     let listener = admin::bind(&config.admin).map_err(RunError::failed)?;
     let token = admin::read_token(&config.admin).map_err(RunError::failed)?;
@@ -135,7 +135,7 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
     let stopped = stop::stop(steward, &mut inbox, stops).await;
     serving.abort();
     ended.map_err(RunError::failed)?;
-    stopped.map_err(RunError::failed)
+    stopped.map_err(RunError::Failed)
 }
 
 /// A proxy needs two descriptors a connection; the soft limit of 1024 is for programs that use

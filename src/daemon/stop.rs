@@ -44,7 +44,7 @@ pub async fn stop(
     mut steward: Steward,
     inbox: &mut Inbox,
     mut signals: Signals,
-) -> Result<(), String> {
+) -> Result<(), Vec<String>> {
     let pools = &steward.config.pools;
     let patience = pools.iter().map(|pool| pool.drain_timeout).max().unwrap_or_default();
     tracing::info!(
@@ -60,7 +60,7 @@ pub async fn stop(
         // Probes must not block on a full inbox that nobody reads any more.
         () = discard(inbox) => {}
     }
-    steward.agents.terminate_all(&steward.config).await?;
+    steward.agents.terminate_all().await?;
     tracing::info!("stopped");
     Ok(())
 }
