@@ -210,23 +210,13 @@ impl Daemon {
 pub fn instance_pids(dir: &Path, pool: &str, zone: Option<&str>) -> Vec<i32> {
     let path = dir.join(format!("state/instances/{pool}.json"));
     let Ok(text) = fs::read_to_string(path) else { return Vec::new() };
-    let mut pids = Vec::new();
-    collect_pids(&serde_json::from_str(&text).expect("JSON"), zone, &mut pids);
-    pids
-}
-
-fn collect_pids(value: &Value, zone: Option<&str>, pids: &mut Vec<i32>) {
-    match value {
-        Value::Object(map) => {
-            let here = zone.is_none_or(|zone| map.get("zone").is_some_and(|z| z == zone));
-            if let (true, Some(pid)) = (here, map.get("pid").and_then(Value::as_i64)) {
-                pids.push(pid as i32);
-            }
-            map.values().for_each(|value| collect_pids(value, zone, pids));
-        }
-        Value::Array(list) => list.iter().for_each(|value| collect_pids(value, zone, pids)),
-        _ => {}
-    }
+    let book: Value = serde_json::from_str(&text).expect("JSON");
+    let records = book["instances"].as_array().expect("a list").iter();
+    records
+        .filter(|record| zone.is_none_or(|zone| record["zone"] == zone))
+        .filter_map(|record| record["process"]["pid"].as_i64())
+        .map(|pid| pid as i32)
+        .collect()
 }
 
 /// Sends a signal to the process group of each instance.
