@@ -1,1 +1,3 @@
 //! The net room.
+
+pub mod http;
