@@ -5,6 +5,24 @@
 //! names its file, line and column and says what to do. Keys of features that are not built yet are
 //! known, and refused with a fault that says so.
 
+mod compile;
+mod diff;
+mod explain;
+mod fault;
+mod later;
+mod raw;
+mod read;
+mod scalar;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use compile::{Loaded, compile, load};
+pub use diff::{Binds, Changes, Difference, diff};
+pub use explain::{Origin, Setting};
+pub use fault::{Fault, Faults};
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
