@@ -60,6 +60,8 @@ pub fn diff(old: &Config, new: &Config) -> Difference {
         ("node.workers", old.node.workers != new.node.workers),
         ("node.state_dir", old.node.state_dir != new.node.state_dir),
         ("admin.bind", old.admin.bind != new.admin.bind),
+        ("admin.token_file", old.admin.token_file != new.admin.token_file),
+        ("log", old.log != new.log),
     ];
     Difference {
         listeners,

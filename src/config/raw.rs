@@ -1,7 +1,7 @@
 //! The file as it was typed: one struct per table, each value with its place.
 //!
 //! The structs below are the list of all keys. What a key means and what it defaults to is said in
-//! [`compile`](crate::config::compile).
+//! [`compile()`](crate::config::compile()).
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -9,6 +9,7 @@ pub mod agents;
 pub mod control;
 pub mod demand;
 pub mod publish;
+pub mod reload;
 pub mod state;
 pub mod steward;
 pub mod stop;
@@ -24,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin;
 use crate::base::Clock;
 use crate::base::clock::wall_seconds;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Faults};
 use crate::daemon::agents::Agents;
 use crate::daemon::control::AdminControl;
 use crate::daemon::demand::Windows;
@@ -32,8 +33,7 @@ use crate::daemon::publish::Shared;
 use crate::daemon::state::StateDir;
 use crate::daemon::steward::{Inbox, Published, Steward};
 use crate::daemon::workers::{Bound, Workers};
-use crate::fleet::membership::Membership;
-use crate::fleet::probe::Prober;
+use crate::fleet::{Membership, Prober};
 use crate::observe::log;
 use crate::observe::metrics::Metrics;
 
@@ -43,8 +43,8 @@ const INBOX_MAX: usize = 1024;
 /// Why the daemon ended.
 #[derive(Debug)]
 pub enum RunError {
-    /// The operator's input is wrong; each line is one fault.
-    Input(Vec<String>),
+    /// The config has faults.
+    Input(Faults),
     /// It could not start, or failed while it ran.
     Failed(Vec<String>),
 }
@@ -60,12 +60,12 @@ impl RunError {
 /// # Errors
 /// If the config has faults, something cannot be bound or locked, or a worker ends by itself.
 pub fn run(path: &Path) -> Result<(), RunError> {
-    let config = config::load(path).map_err(|faults| RunError::Input(faults.lines()))?.config;
+    let config = config::load(path).map_err(RunError::Input)?.config;
     log::init(config.log.level, config.log.format);
     raise_descriptor_limit();
     let state = StateDir::open(&config.node.state_dir).map_err(RunError::failed)?;
-    let bound = Bound::bind(&config, &Default::default())
-        .map_err(|errors| RunError::Failed(errors.iter().map(ToString::to_string).collect()))?;
+    let addresses: Vec<_> = config.listeners.iter().flat_map(|l| l.bind.clone()).collect();
+    let bound = Bound::bind(&addresses, config.node.workers).map_err(RunError::Failed)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -78,7 +78,7 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
     let mut hang_ups = signal(SignalKind::hangup()).map_err(RunError::failed)?;
     let mut stops = stop::Signals::new().map_err(RunError::failed)?;
     let clock = Clock::start();
-    let metrics = Arc::new(Metrics::new(config.node.workers));
+    let metrics = Arc::new(Metrics::new(config.node.workers, env!("CARGO_PKG_VERSION")));
     let published = Published::default();
     let (report_sender, reports) = mpsc::channel(INBOX_MAX);
     let (probe_results, probes) = mpsc::channel(INBOX_MAX);

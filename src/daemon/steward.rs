@@ -12,19 +12,17 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::base::{Clock, InstanceId, PoolId};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::daemon::agents::Agents;
 use crate::daemon::demand::Windows;
 use crate::daemon::publish::{self, Shared};
+use crate::daemon::reload;
 use crate::daemon::state::StateDir;
-use crate::daemon::workers::{Bound, Workers};
-use crate::fleet::change::Change;
-use crate::fleet::membership::{Membership, Unknown};
-use crate::fleet::order::ProbeResult;
-use crate::fleet::probe::Prober;
+use crate::daemon::workers::Workers;
+use crate::fleet::{Change, Membership, ProbeResult, Prober, Unknown};
 use crate::model::{Admin, AgentReport, Census, Sight};
 use crate::observe::metrics::Metrics;
-use crate::proxy::snapshot::Snapshot;
+use crate::proxy::snapshot::{PoolShared, Snapshot};
 
 /// How often drains and suspicions are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -65,7 +63,7 @@ pub struct Published {
     /// For everyone else.
     pub census: Arc<ArcSwap<Census>>,
     /// The hold queues by pool, for the depth.
-    pub queues: Arc<ArcSwap<Vec<Arc<crate::proxy::snapshot::PoolShared>>>>,
+    pub queues: Arc<ArcSwap<Vec<Arc<PoolShared>>>>,
 }
 
 /// What the steward hears.
@@ -151,7 +149,7 @@ impl Steward {
                 Ok(()) = inbox.suspicions.changed() => {
                     self.membership.handle_suspicions(self.clock.now());
                 }
-                _ = hang_ups.recv() => drop(self.reload().await),
+                _ = hang_ups.recv() => drop(reload::reload(self).await),
                 _ = ticks.tick() => {
                     count = count.wrapping_add(1);
                     if count.is_multiple_of(TICKS_PER_SECOND) {
@@ -204,8 +202,7 @@ impl Steward {
                 let _ = reply.send(done);
             }
             Command::Reload { reply } => {
-                let outcome = self.reload().await;
-                let _ = reply.send(outcome);
+                let _ = reply.send(reload::reload(self).await);
             }
         }
     }
@@ -233,7 +230,7 @@ impl Steward {
     }
 
     /// Builds the whole of what others see, swaps it in, and wakes those who wait for capacity.
-    fn publish(&mut self) {
+    pub fn publish(&mut self) {
         self.generation += 1;
         let census = self.membership.census(self.generation);
         let snapshot = publish::snapshot(&self.config, &census, &mut self.shared, &self.metrics);
@@ -258,58 +255,12 @@ impl Steward {
             self.agents.show(Sight { now, windows, row: row.clone(), retired });
         }
     }
-
-    /// Reads the config again and takes it into force as a whole, or not at all. Built first,
-    /// swapped then, the old retired last.
-    async fn reload(&mut self) -> Result<String, Vec<String>> {
-        let outcome = self.try_reload().await;
-        match &outcome {
-            Ok(summary) => {
-                self.metrics.count_reload("accepted");
-                tracing::info!(config = %self.path.display(), summary, "config reloaded");
-            }
-            Err(faults) => {
-                self.metrics.count_reload("refused");
-                for fault in faults {
-                    tracing::error!(fault, "config refused; the old one stays in force");
-                }
-            }
-        }
-        outcome
-    }
-
-    async fn try_reload(&mut self) -> Result<String, Vec<String>> {
-        let loaded = config::load(&self.path).map_err(|faults| faults.lines())?;
-        let difference = config::diff::diff(&self.config, &loaded.config);
-        if !difference.needs_restart.is_empty() {
-            let refuse = |key: &String| format!("{key} cannot change while the daemon runs: restart it");
-            return Err(difference.needs_restart.iter().map(refuse).collect());
-        }
-        let bound = Bound::bind(&loaded.config, self.workers.bound())
-            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        let prepared = self.agents.prepare(&loaded.config, self.state.path())?;
-        let gone: Vec<_> = self
-            .workers
-            .bound()
-            .iter()
-            .filter(|at| !loaded.config.listeners.iter().any(|l| l.bind.contains(at)))
-            .copied()
-            .collect();
-        // Nothing can fail from here on.
-        self.config = loaded.config;
-        self.membership.apply_config(self.clock.now(), &self.config.pools);
-        self.agents.adopt(prepared);
-        self.workers.retire(&gone).await;
-        self.publish();
-        self.workers.listen(bound).await;
-        Ok(difference.to_string())
-    }
 }
 
 fn log_change(change: &Change, metrics: &Metrics) {
     match change {
         Change::Health(turn) => {
-            metrics.count_health_change(&turn.pool, turn.to.word());
+            metrics.count_health_change(&turn.pool, turn.to);
             let (pool, instance, zone) = (&turn.pool, &turn.instance, &turn.zone);
             let (from, to, why) = (turn.from.word(), turn.to.word(), &turn.why);
             tracing::info!(%pool, %instance, %zone, from, to, why, "health changed");

@@ -1,6 +1,5 @@
 //! The data-plane threads and the orders they are given.
 
-use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
@@ -8,8 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
 use crate::base::{Clock, Ms};
-use crate::config::Config;
-use crate::net::bind::{BindError, listen_group};
+use crate::net::bind::listen_group;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::worker::{self, Order, Start};
 
@@ -20,7 +18,6 @@ const ORDERS_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct Workers {
     orders: Vec<mpsc::Sender<Order>>,
-    bound: HashSet<SocketAddr>,
     /// Each worker sends once, when it has ended.
     ended: mpsc::Receiver<std::io::Result<()>>,
 }
@@ -32,19 +29,17 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Binds the addresses of `config` that are not among `already`, one socket per worker.
+    /// Binds each of these addresses, one socket per worker.
     ///
     /// # Errors
-    /// Every address that could not be bound.
-    pub fn bind(config: &Config, already: &HashSet<SocketAddr>) -> Result<Self, Vec<BindError>> {
+    /// Every address that could not be bound, and what to do about it.
+    pub fn bind(addresses: &[SocketAddr], workers: usize) -> Result<Self, Vec<String>> {
         let mut groups = Vec::new();
         let mut errors = Vec::new();
-        for address in config.listeners.iter().flat_map(|listener| &listener.bind) {
-            if !already.contains(address) {
-                match listen_group(*address, config.node.workers) {
-                    Ok(group) => groups.push((*address, group)),
-                    Err(error) => errors.push(error),
-                }
+        for address in addresses {
+            match listen_group(*address, workers) {
+                Ok(group) => groups.push((*address, group)),
+                Err(error) => errors.push(error.to_string()),
             }
         }
         if errors.is_empty() { Ok(Self { groups }) } else { Err(errors) }
@@ -81,18 +76,12 @@ impl Workers {
                 .spawn(move || drop(ended.blocking_send(worker::run(start))))?;
             orders.push(sender);
         }
-        Ok(Self { orders, bound: HashSet::new(), ended })
-    }
-
-    /// The addresses that are being served.
-    pub fn bound(&self) -> &HashSet<SocketAddr> {
-        &self.bound
+        Ok(Self { orders, ended })
     }
 
     /// Hands sockets to the workers.
-    pub async fn listen(&mut self, bound: Bound) {
+    pub async fn listen(&self, bound: Bound) {
         for (address, group) in bound.groups {
-            self.bound.insert(address);
             for (orders, socket) in self.orders.iter().zip(group) {
                 let _ = orders.send(Order::Listen { address, socket }).await;
             }
@@ -100,9 +89,8 @@ impl Workers {
     }
 
     /// Has the sockets of these addresses emptied and closed.
-    pub async fn retire(&mut self, addresses: &[SocketAddr]) {
+    pub async fn retire(&self, addresses: &[SocketAddr]) {
         for address in addresses {
-            self.bound.remove(address);
             for orders in &self.orders {
                 let _ = orders.send(Order::Retire { address: *address }).await;
             }
@@ -110,7 +98,7 @@ impl Workers {
     }
 
     /// Has the workers finish what they do until `deadline`, and end.
-    pub async fn drain(&mut self, deadline: Ms) {
+    pub async fn drain(&self, deadline: Ms) {
         for orders in &self.orders {
             let _ = orders.send(Order::Drain { deadline }).await;
         }

@@ -25,6 +25,10 @@ const TRIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// after it was silent for a second, so it is not spared by this.
 const FRESH: Duration = Duration::from_millis(500);
 
+/// Phases are rounded to a twentieth of the interval, and to this: probes that go together cost
+/// half as much as probes that wake the thread one by one.
+const LONGEST_SLOT_MS: u64 = 100;
+
 /// The health of one instance, and its probe schedule.
 #[derive(Clone, Debug)]
 pub struct Ward {
@@ -253,8 +257,10 @@ impl Ward {
             _ => true,
         };
         let step = if undecided { settings.interval.min(TRANSITION) } else { settings.interval };
-        let step_ms = whole_ms(step);
-        let phase = (self.phase % whole_ms(settings.interval)) % step_ms;
+        let (interval_ms, step_ms) = (whole_ms(settings.interval), whole_ms(step));
+        let slot_ms = (interval_ms / 20).clamp(1, LONGEST_SLOT_MS);
+        let phase = self.phase % interval_ms;
+        let phase = (phase - phase % slot_ms) % step_ms;
         let past = (now.0 % step_ms + step_ms - phase) % step_ms;
         Ms(now.0.saturating_add(step_ms - past))
     }

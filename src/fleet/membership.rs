@@ -165,7 +165,8 @@ impl Membership {
         orders
     }
 
-    /// When the next probe or drain deadline is due.
+    /// When the next probe or drain deadline is due: the time for [`Membership::next_probes`] and
+    /// [`Membership::handle_tick`].
     pub fn next_wake(&self) -> Option<Ms> {
         let probe = self.books.agenda.keys().next().map(|(at, _)| *at);
         let deadline = self.books.draining.values().min().copied();

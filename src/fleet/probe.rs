@@ -71,23 +71,22 @@ pub async fn probe(
     let asked = async {
         match check {
             HealthCheck::None => Ok(None),
-            HealthCheck::Tcp => Ok(Some((connect(address).await?, None))),
-            HealthCheck::Http { path } => {
-                let (stream, code) = get(address, path).await?;
-                Ok(Some((stream, Some(code))))
+            HealthCheck::Tcp => {
+                Ok(Some(Answer { stream: connect(address).await?, code: None, whole: true }))
             }
+            HealthCheck::Http { path } => get(address, path).await.map(Some),
         }
     };
     let answer = time::timeout(timeout, asked).await;
     let took = clock.elapsed().saturating_sub(start);
     let code = match answer {
-        Ok(answer) => match answer? {
-            Some((stream, code)) => {
-                hang_up(stream, code.is_some()).await;
-                code
-            }
-            None => None,
-        },
+        Ok(Ok(Some(answer))) => {
+            let code = answer.code;
+            hang_up(answer).await;
+            code
+        }
+        Ok(Ok(None)) => None,
+        Ok(Err(error)) => return Err(error),
         Err(_) if took > timeout + STALL => {
             return Err(ProbeError::Local(format!("it was stalled for {} ms", took.as_millis())));
         }
@@ -97,6 +96,15 @@ pub async fn probe(
         None | Some(200..=399) => Ok(took),
         Some(code) => Err(ProbeError::Status(code)),
     }
+}
+
+/// What an instance answered.
+struct Answer {
+    stream: TcpStream,
+    /// Where it was asked for one.
+    code: Option<u16>,
+    /// Whether nothing more is to come.
+    whole: bool,
 }
 
 async fn connect(address: SocketAddr) -> Result<TcpStream, ProbeError> {
@@ -110,7 +118,7 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, ProbeError> {
 }
 
 /// `GET path`, up to the status line of the answer.
-async fn get(address: SocketAddr, path: &str) -> Result<(TcpStream, u16), ProbeError> {
+async fn get(address: SocketAddr, path: &str) -> Result<Answer, ProbeError> {
     let mut stream = connect(address).await?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: tidegate-probe\r\n\
@@ -126,7 +134,8 @@ async fn get(address: SocketAddr, path: &str) -> Result<(TcpStream, u16), ProbeE
         filled += n;
         if let Some(end) = memchr::memchr(b'\n', &buffer[seen..filled]) {
             let code = status(&buffer[..=seen + end]).ok_or(ProbeError::NotHttp)?;
-            return Ok((stream, code));
+            let whole = is_whole(&buffer[..filled]);
+            return Ok(Answer { stream, code: Some(code), whole });
         }
         match n {
             0 if filled == 0 => return Err(ProbeError::Closed),
@@ -144,9 +153,23 @@ fn status(line: &[u8]) -> Option<u16> {
     response.code
 }
 
+/// Whether this is an answer of a stated length, to its last byte.
+fn is_whole(bytes: &[u8]) -> bool {
+    let mut fields = [httparse::EMPTY_HEADER; 32];
+    let mut response = httparse::Response::new(&mut fields);
+    let Ok(httparse::Status::Complete(head)) = response.parse(bytes) else {
+        return false;
+    };
+    let length =
+        response.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"));
+    let length = length.and_then(|field| std::str::from_utf8(field.value).ok()?.parse().ok());
+    length.is_some_and(|length: usize| bytes.len() - head >= length)
+}
+
 /// Ends the connection: in peace if the instance closes it at once, else with a reset.
-async fn hang_up(mut stream: TcpStream, answers: bool) {
-    let closed = answers && time::timeout(REST_TIME, drain(&mut stream)).await == Ok(true);
+async fn hang_up(mut answer: Answer) {
+    let stream = &mut answer.stream;
+    let closed = !answer.whole && time::timeout(REST_TIME, drain(stream)).await == Ok(true);
     if !closed {
         // If it cannot be set, the connection is closed in the ordinary way.
         let _ = stream.set_zero_linger();

@@ -102,7 +102,7 @@ impl Roster {
         }
         let id = &self.pool.id;
         if let Some(said) = books.admin.get_mut(id) {
-            said.retain(|id, _| self.members.contains_key(id) || self.orders.contains_key(id));
+            said.retain(|id, _| listed.contains(id) || self.members.contains_key(id));
         }
     }
 

@@ -267,7 +267,7 @@ fn slow_clients_and_silent_instances_are_timed_out() {
     assert_eq!(exchange(bind, ""), "", "an idle connection is closed without a word");
     assert!(began.elapsed() < Duration::from_secs(3), "idle: {:?}", began.elapsed());
     let began = Instant::now();
-    assert_eq!(status(&exchange(bind, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")), "504");
+    assert_eq!(status(&exchange(bind, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")), "504");
     assert!(began.elapsed() < Duration::from_secs(5), "response: {:?}", began.elapsed());
     let began = Instant::now();
     let half = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf";

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{InstanceId, PoolId, Share, ZoneId};
-use crate::config::fault::Place;
 use crate::config::raw::{self, File};
-use crate::config::read::{At, Given, State};
-use crate::config::scalar::{CheckKind, Period, Positive, Wrong};
+use crate::config::read::{At, State};
+use crate::config::scalar::{CheckKind, Period, Positive, Printed, Wrong};
 use crate::config::text::{Name, Port, UrlPath};
 use crate::model::{
     Balance, HealthCheck, HealthSettings, Limit, Listener, Pool, PoolTimeouts, Queue, Retry,
@@ -151,8 +150,11 @@ impl Compiler<'_> {
             let written = [&raw.timeout, &base.timeout, &raw.interval, &base.interval];
             let (place, key) =
                 first_written(&written).unwrap_or((raw.table.place, &raw.table.path));
-            let problem =
-                format!("the timeout {timeout:?} is longer than the interval {interval:?}");
+            let problem = format!(
+                "the timeout {} is longer than the interval {}",
+                timeout.print(),
+                interval.print()
+            );
             self.fault(place, key, problem, "a probe must end before the next one starts");
         }
         HealthSettings {

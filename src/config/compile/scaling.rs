@@ -7,11 +7,12 @@ use std::time::Duration;
 use crate::base::{Share, ZoneId};
 use crate::config::later;
 use crate::config::raw::{self, File};
+use crate::config::read::List;
 use crate::config::scalar::ProvisionerKind;
-use crate::config::text::Port;
+use crate::config::text::{Name, Port};
 use crate::model::{Listener, Pool, ProcessSettings, Provisioning, ScaleIn, Scaling, StopPolicy};
 
-use super::{Compiler, first_written};
+use super::{Chosen, Compiler, first_written};
 
 /// Zone k of the process provisioner is `127.0.k.x`.
 const MOST_ZONES: usize = 254;
@@ -65,13 +66,13 @@ impl Compiler<'_> {
             hold: self.pick(&raw.scale_in.hold, &base.scale_in.hold, Duration::from_secs(300)),
             rate: self.pick(&raw.scale_in.rate, &base.scale_in.rate, Share(0.1)),
         };
-        let max = max?;
         if min == 0
             && let Some((place, key)) = first_written(&[&raw.min, &base.min])
         {
             let problem = format!("0 is {}", later::sentence("scale to zero"));
             self.fault(place, key, problem, "write at least 1");
         }
+        let max = max?;
         if min > max.value.0 {
             let (place, key) =
                 first_written(&[&raw.min, &base.min]).unwrap_or((max.place, &max.key));
@@ -101,7 +102,21 @@ impl Compiler<'_> {
             let problem = "is missing: it is where provisioned instances listen";
             self.fault(raw.table.place, &raw.port.key, problem, "write it like port = 8000");
         }
-        let zones = zones?;
+        if let Some(zones) = &zones {
+            self.process_zones(zones);
+        }
+        // What is missing is a fault by now. The port still counts for those of other pools.
+        let command = command.map_or_else(Vec::new, |command| command.value.0);
+        let zones = zones.map_or_else(Vec::new, |zones| zones.value.0);
+        Some(Provisioning::Process(ProcessSettings {
+            command: command.into_iter().map(|argument| argument.value).collect(),
+            zones: zones.into_iter().map(|zone| ZoneId::new(zone.value.0)).collect(),
+            port: port?.0,
+            stop,
+        }))
+    }
+
+    fn process_zones(&self, zones: &Chosen<List<Name>>) {
         let names = &zones.value.0;
         if names.len() > MOST_ZONES {
             let problem = format!("{} zones are more than {MOST_ZONES}", names.len());
@@ -113,12 +128,6 @@ impl Compiler<'_> {
                 self.fault(zone.place, &zones.key, problem, "");
             }
         }
-        Some(Provisioning::Process(ProcessSettings {
-            command: command?.value.0.into_iter().map(|argument| argument.value).collect(),
-            zones: names.iter().map(|zone| ZoneId::new(&zone.value.0)).collect(),
-            port: port?.0,
-            stop,
-        }))
     }
 
     /// The process provisioner gives every pool the same addresses, so the ports must differ; nor

@@ -1,6 +1,9 @@
 //! Tests of the whole way from text to configuration.
 
+mod any_text;
 mod faults;
+mod later;
+mod meaning;
 mod values;
 
 use std::path::Path;
@@ -18,8 +21,7 @@ instances = [{ address = "10.0.1.4:80", zone = "1" }, { address = "10.0.2.4:80",
 "#;
 
 /// A pool whose instances are child processes, for texts that start with a listener.
-const PROVISIONED: &str = r#"
-[pool.web]
+const PROVISIONED: &str = r#"[pool.web]
 port = 8000
 [pool.web.scaling]
 min = 3
@@ -30,6 +32,11 @@ kind = "process"
 command = ["{self}", "whoami"]
 zones = ["a", "b"]
 "#;
+
+/// One listener that leads to the pool `web`, in four lines.
+const LISTENER: &str = "[[listener]]\nbind = \"127.0.0.1:80\"\npool = \"web\"\n\n";
+/// One pool that is right, in two lines.
+const POOL: &str = "[pool.web]\ninstances = [{ address = \"10.0.0.1:80\" }]\n";
 
 fn compiled(text: &str) -> Result<Loaded, Faults> {
     compile(text, Path::new("dir/t.toml"))
@@ -59,4 +66,10 @@ fn check(text: &str, expected: &[&str]) {
     for (found, expected) in found.iter().zip(expected) {
         assert!(found.starts_with(expected), "in\n{text}\nexpected\n{expected}\nfound\n{all}");
     }
+}
+
+/// Checks the faults of `lines` in a pool that is right but for them; the first is line 7.
+#[track_caller]
+fn check_pool(lines: &str, expected: &[&str]) {
+    check(&format!("{LISTENER}{POOL}{lines}\n"), expected);
 }

@@ -235,7 +235,7 @@ fn local_trouble_leaves_a_trial_open() {
 #[test]
 fn without_a_check_it_is_up_and_never_probed() {
     let checked = settings(5_000, 2, 3);
-    let unchecked = HealthSettings { check: HealthCheck::None, ..checked.clone() };
+    let unchecked = HealthSettings { check: HealthCheck::None, ..checked };
     let fresh = ward(&unchecked, true);
     assert_eq!((fresh.health(), fresh.settled(), fresh.due()), (Health::Up, true, None));
 

@@ -217,7 +217,7 @@ fn note_failure(worker: &Worker, shard: &PoolShard, instance: &Instance, failure
             instance.vitals.count_failure();
             shard.completed.add(1);
         }
-        Failure::Stale | Failure::Client(_) | Failure::ClientCoding | Failure::ClientGone => {}
+        Failure::Stale | Failure::Client(_) | Failure::ClientGone => {}
     }
 }
 

@@ -51,10 +51,8 @@ pub enum Failure {
     BadResponse(HeadError),
     /// The response broke off in its body: part of it is with the client.
     Cut,
-    /// The client stopped sending its body.
+    /// The client's body broke off, or makes no sense.
     Client(BodyError),
-    /// The client's body makes no sense.
-    ClientCoding,
     /// The client stopped reading the response.
     ClientGone,
 }
@@ -69,7 +67,8 @@ impl Failure {
             Self::BadResponse(_) => (FailReason::BadResponse, false),
             Self::Cut => (FailReason::CutResponse, true),
             Self::Client(BodyError::Timeout) => (FailReason::ClientTimeout, false),
-            Self::Client(_) | Self::ClientCoding => (FailReason::ClientGone, false),
+            Self::Client(BodyError::Coding(_)) => (FailReason::BadBody, false),
+            Self::Client(_) => (FailReason::ClientGone, false),
             Self::ClientGone => (FailReason::ClientGone, true),
         }
     }
@@ -171,9 +170,6 @@ async fn stream_both(
                     Err(PumpError::Sink(_)) => {
                         head.as_mut().await?;
                         break;
-                    }
-                    Err(PumpError::Source(BodyError::Coding(_))) => {
-                        return Err(Failure::ClientCoding);
                     }
                     Err(PumpError::Source(error)) => return Err(Failure::Client(error)),
                 },
