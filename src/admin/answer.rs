@@ -9,7 +9,8 @@ use serde_json::json;
 
 use crate::admin::problem::{self, Problem};
 use crate::admin::route::Action;
-use crate::admin::{Admin, ControlError, view};
+use crate::admin::{Admin, view};
+use crate::base::PoolId;
 use crate::observe::metrics;
 
 /// A response of the API.
@@ -35,18 +36,18 @@ impl Admin {
             )),
             Action::Status => {
                 let census = self.census.load_full();
-                Ok(json_of(&view::status(&self.node, self.version, &census, &(self.queues)())))
+                Ok(json_of(&view::status(&self.node, &census, &(self.queues)())))
             }
             Action::Pool(pool) => {
                 let census = self.census.load_full();
-                let row = census.pool(&pool).ok_or(ControlError::NoSuchPool(pool))?;
+                let row = census.pool(&pool).ok_or_else(|| no_pool(&pool))?;
                 Ok(json_of(&view::pool_detail(row, &(self.queues)())))
             }
             Action::Scaling { pool, limit } => {
                 let journal = self.journals.load_full().get(&pool).cloned();
                 let known = journal.is_some() || self.census.load_full().pool(&pool).is_some();
                 if !known {
-                    return Err(ControlError::NoSuchPool(pool).into());
+                    return Err(no_pool(&pool));
                 }
                 // A pool without an agent has decided nothing.
                 let decisions = journal.map_or_else(Vec::new, |journal| journal.newest(limit));
@@ -78,6 +79,10 @@ impl Problem {
         }
         answer
     }
+}
+
+fn no_pool(pool: &PoolId) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is no pool \"{pool}\""))
 }
 
 fn text(text: &'static str) -> Answer {

@@ -8,6 +8,8 @@ use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 
+use crate::config::AdminSettings;
+
 /// Where the API is at home, which says by what names it may be called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Home {
@@ -91,6 +93,14 @@ impl Home {
         self != Self::Unix
             && origin.strip_prefix("http://").is_some_and(|host| self.is_called(host))
     }
+}
+
+/// The token that the settings ask for, if they do.
+///
+/// # Errors
+/// If its file cannot be read, or holds nothing that fits in a header field.
+pub fn read_token(settings: &AdminSettings) -> Result<Option<Token>, String> {
+    settings.token_file.as_deref().map(Token::read).transpose()
 }
 
 /// The secret that each request must bear.

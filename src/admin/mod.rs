@@ -30,11 +30,11 @@ use crate::model::Census;
 use crate::observe::Metrics;
 use crate::scaling::Journal;
 
-pub use guard::Token;
-pub use serve::{AdminListener, serve};
+pub use guard::{Token, read_token};
+pub use serve::{AdminListener, bind, serve};
 
 /// A boxed future: what changes something is rare and may take its time.
-pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub type Reply<'a, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
 
 /// The journal of each pool that has an agent.
 pub type Journals = HashMap<PoolId, Arc<Journal>>;
@@ -45,33 +45,22 @@ pub type QueueDepths = Arc<dyn Fn() -> Vec<(PoolId, u32)> + Send + Sync>;
 /// What the API changes; the daemon does it.
 pub trait Control: Send + Sync {
     /// Drains the instance by an operator's order, or (`on` false) takes that order back.
-    fn drain(
-        &self,
-        pool: PoolId,
-        instance: InstanceId,
-        on: bool,
-    ) -> BoxFuture<Result<(), ControlError>>;
+    fn drain(&self, pool: PoolId, instance: InstanceId, on: bool) -> Reply<'_, (), ControlError>;
 
-    /// Reads the config again. Says in a line what changed, or names all faults; then the old
-    /// config stays.
-    fn reload(&self) -> BoxFuture<Result<String, Vec<String>>>;
+    /// Reads the config again. Says in a line what changed, or names every reason why it was
+    /// refused; then the old config stays.
+    fn reload(&self) -> Reply<'_, String, Vec<String>>;
 }
 
 /// Why the daemon did not do as asked.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ControlError {
-    /// No pool of that name.
-    #[error("there is no pool \"{0}\"")]
-    NoSuchPool(PoolId),
-    /// No instance of that name in the pool.
-    #[error("there is no instance \"{1}\" in pool \"{0}\"")]
-    NoSuchInstance(PoolId, InstanceId),
-    /// Its state does not allow it.
+    /// The pool or the instance is not there; says which.
     #[error("{0}")]
-    Conflict(String),
-    /// Not now: the daemon is stopping, or cannot keep the order.
-    #[error("{0}")]
-    Unavailable(String),
+    Unknown(String),
+    /// The daemon stops and takes no more orders.
+    #[error("the daemon is stopping")]
+    Stopping,
 }
 
 /// What the API reads from, and whom it tells.
@@ -88,8 +77,6 @@ pub struct Admin {
     pub control: Arc<dyn Control>,
     /// The name of this node.
     pub node: String,
-    /// The version that runs.
-    pub version: &'static str,
     /// What each request must bear, if anything.
     pub token: Option<Token>,
 }
@@ -98,7 +85,6 @@ impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admin")
             .field("node", &self.node)
-            .field("version", &self.version)
             .field("token", &self.token)
             .finish_non_exhaustive()
     }

@@ -102,9 +102,8 @@ impl From<Refusal> for Problem {
 impl From<ControlError> for Problem {
     fn from(error: ControlError) -> Self {
         let status = match error {
-            ControlError::NoSuchPool(_) | ControlError::NoSuchInstance(..) => StatusCode::NOT_FOUND,
-            ControlError::Conflict(_) => StatusCode::CONFLICT,
-            ControlError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            ControlError::Unknown(_) => StatusCode::NOT_FOUND,
+            ControlError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string())
     }

@@ -3,11 +3,7 @@
 //! A connection carries one request, so one deadline bounds everything that a client can hold up.
 
 use std::convert::Infallible;
-use std::fmt;
-use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +13,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -28,7 +23,10 @@ use crate::admin::answer::Answer;
 use crate::admin::guard::{self, Home};
 use crate::admin::problem::Problem;
 use crate::admin::route::route;
-use crate::config::AdminBind;
+use crate::config::{AdminBind, AdminSettings};
+use crate::net::bind::listen_alone;
+use crate::net::http::Peer;
+use crate::net::unix;
 
 /// Connections at once; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
@@ -36,8 +34,9 @@ const MAX_CONNECTIONS: usize = 64;
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// For all of that and for the client to take the answer.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(40);
-/// How long answers under way may take once the daemon stops.
-const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// After an accept that failed: descriptors are most likely used up, and asking again at once would
+/// only burn a CPU.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Longest request body; nothing that is asked needs one.
 const MAX_BODY: usize = 64 * 1024;
 /// How much of a body that is too long is read before it is refused: a client that is still sending
@@ -58,33 +57,31 @@ enum Stream {
     Unix(UnixStream),
 }
 
-impl AdminListener {
-    /// Binds; must be called within a runtime. A socket file that a dead process left behind is
-    /// replaced; the new one is for the daemon's user and group only.
-    ///
-    /// # Errors
-    /// If the address cannot be had; says what to do.
-    pub fn bind(bind: &AdminBind) -> Result<Self, String> {
-        let refused = |place: &dyn fmt::Display, why: io::Error| {
-            let hint = match why.kind() {
-                ErrorKind::AddrInUse => "; is another daemon running? Set admin.bind to another",
-                _ => "; see admin.bind",
-            };
-            format!("the admin API cannot listen at {place}: {why}{hint}")
+/// Binds what the settings say; must be called within a runtime.
+///
+/// # Errors
+/// If the address cannot be had; says what to do.
+pub fn bind(settings: &AdminSettings) -> Result<AdminListener, String> {
+    let failed = |why: io::Error| {
+        let hint = match why.kind() {
+            ErrorKind::AddrInUse => "another process listens there, or it is no socket",
+            _ => "check admin.bind",
         };
-        match bind {
-            AdminBind::Tcp(address) => std::net::TcpListener::bind(address)
-                .and_then(|listener| {
-                    listener.set_nonblocking(true)?;
-                    TcpListener::from_std(listener).map(Self::Tcp)
-                })
-                .map_err(|why| refused(address, why)),
-            AdminBind::Unix(path) => bind_unix(path)
-                .map(Self::Unix)
-                .map_err(|why| refused(&format!("unix:{}", path.display()), why)),
+        format!("cannot listen on {}: {why}; {hint}", Peer::from(&settings.bind))
+    };
+    match &settings.bind {
+        AdminBind::Tcp(address) => {
+            let listener = listen_alone(*address).map_err(|why| why.to_string())?;
+            TcpListener::from_std(listener).map(AdminListener::Tcp).map_err(failed)
         }
+        AdminBind::Unix(path) => unix::listen(path)
+            .and_then(UnixListener::from_std)
+            .map(AdminListener::Unix)
+            .map_err(failed),
     }
+}
 
+impl AdminListener {
     async fn accept(&self) -> io::Result<Stream> {
         match self {
             Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
@@ -100,25 +97,8 @@ impl AdminListener {
     }
 }
 
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-    if is_socket {
-        match std::os::unix::net::UnixStream::connect(path) {
-            Err(why) if why.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)?,
-            _ => return Err(ErrorKind::AddrInUse.into()),
-        }
-    }
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.bind(&SockAddr::unix(path)?)?;
-    // Nobody can connect before `listen`, so nobody comes in before the mode is set.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-    socket.listen(128)?;
-    socket.set_nonblocking(true)?;
-    UnixListener::from_std(socket.into())
-}
-
-/// Serves until `shutdown` is done, then lets answers under way finish for a moment.
-pub async fn serve(listener: AdminListener, admin: Arc<Admin>, shutdown: impl Future<Output = ()>) {
+/// Serves for ever. Dropping the future closes the socket and every connection.
+pub async fn serve(listener: AdminListener, admin: Arc<Admin>) {
     let home = match listener.home() {
         Ok(home) => home,
         Err(why) => {
@@ -127,10 +107,8 @@ pub async fn serve(listener: AdminListener, admin: Arc<Admin>, shutdown: impl Fu
         }
     };
     let mut connections = JoinSet::new();
-    tokio::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
-            () = &mut shutdown => break,
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
         };
@@ -144,12 +122,10 @@ pub async fn serve(listener: AdminListener, admin: Arc<Admin>, shutdown: impl Fu
             }
             Err(why) => {
                 tracing::warn!(%why, "the admin API could not accept a connection");
-                sleep(Duration::from_millis(100)).await;
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    let under_way = async { while connections.join_next().await.is_some() {} };
-    let _ = timeout(STOP_TIMEOUT, under_way).await;
 }
 
 async fn connection<S>(stream: S, admin: Arc<Admin>, home: Home)

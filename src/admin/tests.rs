@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -12,12 +11,11 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::AdminBind;
+use crate::config::{AdminBind, AdminSettings};
 use crate::model::{Health, Life};
 use crate::net::http::{Peer, request};
 use crate::observe::metrics::fixture;
@@ -33,25 +31,19 @@ struct Daemon {
 }
 
 impl Control for Daemon {
-    fn drain(
-        &self,
-        pool: PoolId,
-        instance: InstanceId,
-        on: bool,
-    ) -> BoxFuture<Result<(), ControlError>> {
+    fn drain(&self, pool: PoolId, instance: InstanceId, on: bool) -> Reply<'_, (), ControlError> {
         let result = match (pool.as_str(), instance.as_str()) {
             ("web", "a/1") => {
                 self.orders.lock().expect("orders").push((instance.to_string(), on));
                 Ok(())
             }
-            ("web", "leaving") => Err(ControlError::Conflict("it is being taken away".into())),
-            ("web", _) => Err(ControlError::NoSuchInstance(pool, instance)),
-            _ => Err(ControlError::NoSuchPool(pool)),
+            ("stopping", _) => Err(ControlError::Stopping),
+            _ => Err(ControlError::Unknown(format!("no {instance} in {pool}"))),
         };
         Box::pin(std::future::ready(result))
     }
 
-    fn reload(&self) -> BoxFuture<Result<String, Vec<String>>> {
+    fn reload(&self) -> Reply<'_, String, Vec<String>> {
         let result =
             if self.faults.is_empty() { Ok("no change".into()) } else { Err(self.faults.clone()) };
         Box::pin(std::future::ready(result))
@@ -62,11 +54,10 @@ struct Served {
     peer: Peer,
     admin: Arc<Admin>,
     daemon: Arc<Daemon>,
-    stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
-fn serve_on(bind: &AdminBind, token: Option<Token>, faults: Vec<String>) -> Served {
+fn serve_on(at: &AdminBind, token: Option<Token>, faults: Vec<String>) -> Served {
     let row = fixture::instance("web", "a/1", "a", Health::Up, Life::Serving);
     let journal = Arc::new(Journal::default());
     for to in 1..=60 {
@@ -91,20 +82,15 @@ fn serve_on(bind: &AdminBind, token: Option<Token>, faults: Vec<String>) -> Serv
         queues: Arc::new(|| vec![("web".into(), 7)]),
         control: Arc::clone(&daemon) as Arc<dyn Control>,
         node: "lb-1".into(),
-        version: "1.2.3",
         token,
     });
-    let listener = AdminListener::bind(bind).expect("a listener");
-    let peer = match (&listener, bind) {
-        (AdminListener::Tcp(tcp), _) => Peer::Tcp(tcp.local_addr().expect("bound")),
-        (_, AdminBind::Unix(path)) => Peer::Unix(path.clone()),
-        _ => unreachable!("a listener is what was bound"),
+    let listener = bind(&AdminSettings { bind: at.clone(), token_file: None }).expect("a listener");
+    let peer = match &listener {
+        AdminListener::Tcp(tcp) => Peer::Tcp(tcp.local_addr().expect("bound")),
+        AdminListener::Unix(_) => Peer::from(at),
     };
-    let (stop, stopped) = oneshot::channel();
-    let task = tokio::spawn(serve(listener, Arc::clone(&admin), async {
-        let _ = stopped.await;
-    }));
-    Served { peer, admin, daemon, stop, task }
+    let task = tokio::spawn(serve(listener, Arc::clone(&admin)));
+    Served { peer, admin, daemon, task }
 }
 
 fn any_port() -> AdminBind {
@@ -164,7 +150,7 @@ async fn reading() {
     let (status, value) = served.json("GET /api/v1/status").await;
     assert_eq!(status, 200);
     assert_eq!(value["node"], "lb-1");
-    assert_eq!(value["version"], "1.2.3");
+    assert_eq!(value["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(value["pools"][0]["queue_depth"], 7);
     assert_eq!(value["pools"][0]["instances"][0]["id"], "a/1");
 
@@ -232,7 +218,7 @@ async fn errors_are_problem_details() {
         ("GET /api/v1/pools/none/scaling", vec![], 404),
         ("POST /api/v1/pools/none/instances/i/drain", vec![], 404),
         ("POST /api/v1/pools/web/instances/none/drain", vec![], 404),
-        ("POST /api/v1/pools/web/instances/leaving/drain", vec![], 409),
+        ("POST /api/v1/pools/stopping/instances/i/drain", vec![], 503),
         ("GET /api/v1/pools/web/scaling?limit=0", vec![], 400),
         ("POST /metrics", vec![], 405),
         ("GET /metrics", vec![("host", "evil.example")], 421),
@@ -277,18 +263,14 @@ async fn with_a_token_all_but_healthz_needs_it() {
 #[tokio::test]
 async fn a_unix_socket_serves_any_host_and_replaces_a_dead_one() {
     let folder = tempfile::tempdir().expect("a folder");
-    let path: PathBuf = folder.path().join("admin.sock");
+    let path = folder.path().join("admin.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket that nobody serves"));
-    let bind = AdminBind::Unix(path.clone());
-    let served = serve_on(&bind, None, Vec::new());
+    let at = AdminBind::Unix(path);
+    let served = serve_on(&at, None, Vec::new());
     let answer = served.ask("GET /healthz", &[("host", "anything.example")], "").await;
     assert_eq!(answer.status(), 200);
-    assert!(AdminListener::bind(&bind).is_err_and(|why| why.contains("another daemon")));
-
-    let file = folder.path().join("precious");
-    std::fs::write(&file, "text").expect("written");
-    assert!(AdminListener::bind(&AdminBind::Unix(file.clone())).is_err());
-    assert_eq!(std::fs::read_to_string(&file).expect("still there"), "text");
+    let again = bind(&AdminSettings { bind: at, token_file: None });
+    assert!(again.is_err_and(|why| why.contains("another process")));
 }
 
 #[tokio::test]
@@ -332,13 +314,27 @@ async fn a_body_that_never_comes_is_given_up() {
 }
 
 #[tokio::test]
-async fn stopping_closes_the_door_and_ends_the_task() {
+async fn dropping_the_task_closes_everything() {
     let served = served();
-    let idle = TcpStream::connect(served.address()).await.expect("connected");
+    let mut idle = TcpStream::connect(served.address()).await.expect("connected");
     assert_eq!(served.ask("GET /healthz", &[], "").await.status(), 200);
-    let address = served.address();
-    served.stop.send(()).expect("the task listens");
-    timeout(SOON, served.task).await.expect("ends in time").expect("no panic");
-    assert!(TcpStream::connect(address).await.is_err());
-    drop(idle);
+    served.task.abort();
+    let closed = timeout(SOON, idle.read_to_end(&mut Vec::new())).await;
+    assert!(closed.is_ok(), "an idle connection outlives the daemon's stop");
+    assert!(TcpStream::connect(served.address()).await.is_err());
+}
+
+#[tokio::test]
+async fn the_connection_after_the_last_waits_its_turn() {
+    let served = served();
+    let mut held = Vec::new();
+    for _ in 0..64 {
+        held.push(TcpStream::connect(served.address()).await.expect("connected"));
+    }
+    let ask = served.ask("GET /healthz", &[], "");
+    tokio::pin!(ask);
+    let early = timeout(Duration::from_millis(200), &mut ask).await;
+    assert!(early.is_err(), "the 65th connection is served beside the 64");
+    held.pop();
+    assert_eq!(timeout(SOON, ask).await.expect("its turn").status(), 200);
 }

@@ -144,10 +144,10 @@ pub struct Decisions {
 }
 
 /// The whole membership.
-pub fn status(node: &str, version: &str, census: &Census, queues: &[(PoolId, u32)]) -> Status {
+pub fn status(node: &str, census: &Census, queues: &[(PoolId, u32)]) -> Status {
     Status {
         node: node.to_owned(),
-        version: version.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         generation: census.generation,
         zones: zones(census),
         pools: census.pools.iter().map(|row| pool(row, queues, false)).collect(),
@@ -251,9 +251,9 @@ mod tests {
 
     #[test]
     fn the_status_is_what_the_contract_says() {
-        let status = status("lb-1", "1.2.3", &sample(), &[("web".into(), 4), ("x".into(), 9)]);
+        let status = status("lb-1", &sample(), &[("web".into(), 4), ("x".into(), 9)]);
         let expected = json!({
-            "node": "lb-1", "version": "1.2.3", "generation": 1,
+            "node": "lb-1", "version": env!("CARGO_PKG_VERSION"), "generation": 1,
             "zones": [
                 {"zone": "a", "state": "up", "share": 1.0},
                 {"zone": "b", "state": "down", "share": 0.0},

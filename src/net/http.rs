@@ -16,6 +16,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::config::AdminBind;
+
 /// Whom to ask.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Peer {
@@ -30,6 +32,15 @@ impl fmt::Display for Peer {
         match self {
             Self::Tcp(address) => write!(f, "{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl From<&AdminBind> for Peer {
+    fn from(bind: &AdminBind) -> Self {
+        match bind {
+            AdminBind::Tcp(address) => Self::Tcp(*address),
+            AdminBind::Unix(path) => Self::Unix(path.clone()),
         }
     }
 }
