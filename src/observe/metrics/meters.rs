@@ -13,6 +13,9 @@ use crate::observe::meter::{
 /// Meters by name.
 pub(super) type Meters<K, M> = BTreeMap<K, Arc<M>>;
 
+/// One thing that a worker counts for a pool.
+type Part<T> = fn(&PoolShard) -> &T;
+
 /// Everything that is counted per pool.
 pub(super) fn write_pools(text: &mut Text, pools: &Meters<PoolId, PoolMeter>) {
     text.family(
@@ -30,7 +33,7 @@ pub(super) fn write_pools(text: &mut Text, pools: &Meters<PoolId, PoolMeter>) {
         }
     }
 
-    let counters: [(&str, &str, fn(&PoolShard) -> &Tally); 2] = [
+    let counters: [(&str, &str, Part<Tally>); 2] = [
         (
             "requests_offered_total",
             "Requests (or TCP connections) that arrived, whatever became of them.",
@@ -74,7 +77,7 @@ pub(super) fn write_pools(text: &mut Text, pools: &Meters<PoolId, PoolMeter>) {
 }
 
 fn write_latencies(text: &mut Text, pools: &Meters<PoolId, PoolMeter>) {
-    let histograms: [(&str, &str, fn(&PoolShard) -> &Latency); 3] = [
+    let histograms: [(&str, &str, Part<Latency>); 3] = [
         (
             "request_duration_seconds",
             "From the end of the request head to the end of the response.",
