@@ -6,7 +6,16 @@ use std::path::{Path, PathBuf};
 
 /// Rooms import only rooms above them.
 const ROOMS: [&str; 11] = [
-    "base", "model", "config", "observe", "net", "provision", "fleet", "proxy", "scaling", "admin",
+    "base",
+    "model",
+    "config",
+    "observe",
+    "net",
+    "provision",
+    "fleet",
+    "proxy",
+    "scaling",
+    "admin",
     "daemon",
 ];
 
@@ -24,7 +33,7 @@ const CONFINED: [(&str, &str); 3] =
     [("prometheus::", "src/observe/"), ("toml::", "src/config/"), ("socket2::", "src/net/")];
 
 /// Rooms (or files) that decide: no clock, no waiting, no talking.
-const CORES: [&str; 12] = [
+const CORES: [&str; 18] = [
     "src/base/",
     "src/model/",
     "src/config/",
@@ -37,6 +46,12 @@ const CORES: [&str; 12] = [
     "src/proxy/route.rs",
     "src/proxy/wire/http1.rs",
     "src/proxy/wire/chunked.rs",
+    "src/scaling/demand.rs",
+    "src/scaling/orders.rs",
+    "src/scaling/placement.rs",
+    "src/scaling/replacement.rs",
+    "src/scaling/scaler.rs",
+    "src/scaling/size.rs",
 ];
 
 const LINES_MAX: usize = 700;
@@ -93,12 +108,10 @@ fn rooms_import_only_what_is_above_them() {
                     }
                     continue;
                 };
-                let strangers = other != own
-                    && STRANGERS.contains(&room)
-                    && STRANGERS.contains(&name.as_str());
-                let provision = name == "provision"
-                    && room != "provision"
-                    && !PROVISION_USERS.contains(&room);
+                let strangers =
+                    other != own && STRANGERS.contains(&room) && STRANGERS.contains(&name.as_str());
+                let provision =
+                    name == "provision" && room != "provision" && !PROVISION_USERS.contains(&room);
                 if other > own || strangers || provision {
                     faults.push(format!("{file}: {line}"));
                 }
@@ -123,18 +136,20 @@ fn crates_stay_in_their_room() {
 
 #[test]
 fn cores_neither_wait_nor_talk() {
-    let banned = ["tokio::", "tracing::", "Instant::now", "SystemTime::now", "async fn", ".await"];
+    let banned = ["tokio::", "tracing::", "Instant::now", "SystemTime::now", "async "];
     let mut faults = Vec::new();
     let files = files();
     for core in CORES {
         assert!(files.iter().any(|(file, _)| file.starts_with(core)), "{core} is gone");
     }
     for (file, text) in &files {
-        let is_clock = file == "src/base/clock.rs" || file == "src/config/mod.rs";
-        if is_clock || !CORES.iter().any(|core| file.starts_with(core)) {
+        let is_clock = file == "src/base/clock.rs";
+        if is_clock || file.contains("tests") || !CORES.iter().any(|core| file.starts_with(core)) {
             continue;
         }
         for line in code(text) {
+            // The level of the log is a value like any other.
+            let line = line.replace("tracing::Level", "Level");
             if banned.iter().any(|word| line.contains(word)) {
                 faults.push(format!("{file}: {line}"));
             }

@@ -57,6 +57,7 @@ pub fn diff(old: &Config, new: &Config) -> Difference {
         kept,
     };
     let fixed = [
+        ("node.zone", old.node.zone != new.node.zone),
         ("node.workers", old.node.workers != new.node.workers),
         ("node.state_dir", old.node.state_dir != new.node.state_dir),
         ("admin.bind", old.admin.bind != new.admin.bind),

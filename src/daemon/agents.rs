@@ -95,12 +95,7 @@ impl Agents {
         }
     }
 
-    fn start(
-        &mut self,
-        pool: PoolId,
-        settings: Provisioning,
-        provisioner: Arc<dyn Provisioner>,
-    ) {
+    fn start(&mut self, pool: PoolId, settings: Provisioning, provisioner: Arc<dyn Provisioner>) {
         let journal = Arc::<Journal>::default();
         let (sights, seen) = watch::channel(None);
         let (provisioner, provided) = watch::channel(provisioner);
@@ -152,7 +147,9 @@ impl Agents {
         let mut errors = Vec::new();
         for (pool, running) in &self.running {
             match running.settings.stop() {
-                StopPolicy::Keep => tracing::info!(%pool, "instances are kept; the next daemon adopts them"),
+                StopPolicy::Keep => {
+                    tracing::info!(%pool, "instances are kept; the next daemon adopts them")
+                }
                 StopPolicy::Terminate => {
                     let provisioner = Arc::clone(&running.provisioner.borrow());
                     if let Err(why) = ending::terminate_all(provisioner.as_ref()).await {

@@ -86,7 +86,7 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
     let (suspicion_sender, suspicions) = watch::channel(());
     let seed = wall_seconds().to_bits();
 
-    let mut agents = Agents::new(clock, report_sender, Arc::clone(&metrics), seed);
+    let agents = Agents::new(clock, report_sender, Arc::clone(&metrics), seed);
     let prepared = agents.prepare(&config, state.path()).map_err(RunError::Failed)?;
     let listener = admin::bind(&config.admin).map_err(RunError::failed)?;
     let token = admin::read_token(&config.admin).map_err(RunError::failed)?;
@@ -100,7 +100,7 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
     .map_err(RunError::failed)?;
     let greeting = greeting(&config);
     let admin = admin::Admin {
-        node: config.node.zone.as_ref().map_or_else(String::new, ToString::to_string),
+        node: node_name(&config),
         census: Arc::clone(&published.census),
         journals: agents.journals(),
         metrics: Arc::clone(&metrics),
@@ -138,6 +138,15 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
     stopped.map_err(RunError::Failed)
 }
 
+/// The host's name, and the zone that it stands in where that is known.
+fn node_name(config: &Config) -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    match &config.node.zone {
+        Some(zone) => format!("{host} ({zone})"),
+        None => host,
+    }
+}
+
 /// A proxy needs two descriptors a connection; the soft limit of 1024 is for programs that use
 /// `select`.
 fn raise_descriptor_limit() {
@@ -164,7 +173,8 @@ fn greeting(config: &Config) -> String {
     if let Some(address) = http.and_then(|listener| listener.bind.first()) {
         let _ = writeln!(text, "  curl http://{address}/");
     }
-    let _ = writeln!(text, "  tidegate status                    who is there, and why (not) eligible");
+    let _ =
+        writeln!(text, "  tidegate status                    who is there, and why (not) eligible");
     if let config::AdminBind::Tcp(address) = &config.admin.bind {
         let _ = writeln!(text, "  curl http://{address}/metrics");
         for pool in config.pools.iter().filter(|pool| pool.scaling.is_some()) {

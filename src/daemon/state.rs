@@ -24,7 +24,9 @@ pub struct StateDir {
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// It cannot be made or written.
-    #[error("cannot use state_dir {path}: {error}; set node.state_dir to a directory that this user may write")]
+    #[error(
+        "cannot use state_dir {path}: {error}; set node.state_dir to a directory that this user may write"
+    )]
     Unusable {
         /// The directory.
         path: PathBuf,
@@ -32,7 +34,9 @@ pub enum StateError {
         error: io::Error,
     },
     /// Another daemon holds it.
-    #[error("another tidegate{holder} runs on state_dir {path}; stop it, or give this one another node.state_dir")]
+    #[error(
+        "another tidegate{holder} runs on state_dir {path}; stop it, or give this one another node.state_dir"
+    )]
     Taken {
         /// The directory.
         path: PathBuf,
@@ -79,7 +83,9 @@ impl StateDir {
             let holder = if pid.is_empty() { String::new() } else { format!(" (pid {pid})") };
             return Err(StateError::Taken { path: path.to_owned(), holder });
         }
-        lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(unusable)?;
+        lock.set_len(0)
+            .and_then(|()| writeln!(lock, "{}", std::process::id()))
+            .map_err(unusable)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 

@@ -1,13 +1,12 @@
 //! Getting a slot on an instance: by a pick, or by waiting in the hold queue until one is free.
 
 use std::pin::pin;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::model::{Instance, Slot};
 use crate::observe::FailReason;
 use crate::proxy::balance::{Ask, Refusal};
-use crate::proxy::snapshot::{PoolShared, PoolView, Snapshot};
+use crate::proxy::snapshot::{PoolAt, PoolShared, PoolView, Snapshot};
 use crate::proxy::timer::Timer;
 use crate::proxy::worker::Worker;
 
@@ -35,43 +34,40 @@ impl Lease {
     }
 }
 
-/// Takes a slot of the pool at `index`, waiting for one if need be. A request that has waited sees
-/// the newest snapshot, which is why the one in use is passed in and out.
+/// Takes a slot of the pool, waiting for one if need be. A request that has waited goes on with the
+/// newest snapshot.
 ///
 /// # Errors
 /// Why there is none.
 pub async fn acquire(
     worker: &Worker,
-    snapshot: &mut Rc<Arc<Snapshot>>,
-    index: &mut usize,
+    at: &mut PoolAt,
     ask: &Ask<'_>,
     timer: &Timer,
 ) -> Result<Lease, FailReason> {
-    let view = &snapshot.pools[*index];
+    let view = at.view();
     match pick(worker, view, ask) {
         Ok(lease) => return Ok(lease),
         Err(refusal) => can_wait(view, refusal)?,
     }
     let shared = Arc::clone(&view.shared);
     let queue = view.pool.queue;
-    let shard = &shared.meter.shards[worker.index];
     let Some(place) = shared.hold.join(queue.max) else { return Err(FailReason::QueueFull) };
     let joined = worker.clock.elapsed();
     let deadline = timer.after(queue.timeout);
     let outcome = loop {
         let mut wake_up = pin!(place.wake_up());
         wake_up.as_mut().enable();
-        *snapshot = worker.snapshot();
-        match Snapshot::pool_index(&snapshot.pools, &shared.id) {
-            Some(now_at) => *index = now_at,
-            // The pool has left the config while the request waited.
-            None => break Err(FailReason::NoInstance),
-        }
-        let view = &snapshot.pools[*index];
-        match pick(worker, view, ask) {
+        let snapshot = worker.snapshot();
+        // The pool may have left the config while the request waited.
+        let Some(index) = Snapshot::pool_index(&snapshot.pools, &shared.id) else {
+            break Err(FailReason::NoInstance);
+        };
+        *at = PoolAt { snapshot, index };
+        match pick(worker, at.view(), ask) {
             Ok(lease) => break Ok(lease),
             Err(refusal) => {
-                if let Err(reason) = can_wait(view, refusal) {
+                if let Err(reason) = can_wait(at.view(), refusal) {
                     break Err(reason);
                 }
             }
@@ -80,7 +76,8 @@ pub async fn acquire(
             break Err(FailReason::QueueTimeout);
         }
     };
-    shard.queue_wait.observe(worker.clock.elapsed().saturating_sub(joined));
+    let waited = worker.clock.elapsed().saturating_sub(joined);
+    shared.meter.shards[worker.index].queue_wait.observe(waited);
     outcome
 }
 

@@ -2,6 +2,7 @@
 //! uses it to its last retry. Only the steward makes new ones.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::base::PoolId;
@@ -20,6 +21,26 @@ pub struct Snapshot {
     pub listeners: Vec<Arc<ListenerView>>,
     /// In the order of their names; routes refer to them by index.
     pub pools: Vec<PoolView>,
+}
+
+/// A snapshot in use by a worker. The count that a request takes part in is the worker's own, so that
+/// workers do not write to one cache line for each request.
+pub type SnapshotRef = Rc<Arc<Snapshot>>;
+
+/// A pool in a snapshot. A request that waits moves on to the pool in a newer one.
+#[derive(Clone, Debug)]
+pub struct PoolAt {
+    /// The snapshot.
+    pub snapshot: SnapshotRef,
+    /// Where the pool is in it.
+    pub index: usize,
+}
+
+impl PoolAt {
+    /// The pool.
+    pub fn view(&self) -> &PoolView {
+        &self.snapshot.pools[self.index]
+    }
 }
 
 /// A listener with its routes.

@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use crate::base::Ms;
@@ -95,6 +94,6 @@ pub async fn connect(address: SocketAddr, timer: &Timer, limit: Duration) -> io:
         .within(limit, TcpStream::connect(address))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
-    SockRef::from(&stream).set_tcp_nodelay(true)?;
+    stream.set_nodelay(true)?;
     Ok(stream)
 }

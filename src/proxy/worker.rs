@@ -19,7 +19,7 @@ use crate::net::splice::Pipes;
 use crate::proxy::accept::{self, Acceptor};
 use crate::proxy::budget::RetryBudget;
 use crate::proxy::buffer::Buffers;
-use crate::proxy::snapshot::{PoolView, Snapshot};
+use crate::proxy::snapshot::{PoolView, Snapshot, SnapshotRef};
 use crate::proxy::timer::{TICK, Timers};
 use crate::proxy::upstream::Upstreams;
 
@@ -80,7 +80,7 @@ pub struct Worker {
     /// Chance, for picks.
     pub entropy: RefCell<Entropy>,
     snapshots: Arc<ArcSwap<Snapshot>>,
-    current: RefCell<Rc<Arc<Snapshot>>>,
+    current: RefCell<SnapshotRef>,
     pools: RefCell<HashMap<usize, PoolLocal>>,
     suspicions: Arc<watch::Sender<()>>,
     draining: Cell<bool>,
@@ -116,9 +116,8 @@ impl Worker {
         })
     }
 
-    /// The newest snapshot. The reference count that a request holds is this worker's own, so that
-    /// workers do not write to one cache line for each request.
-    pub fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> SnapshotRef {
         let newest = self.snapshots.load();
         let mut current = self.current.borrow_mut();
         if !Arc::ptr_eq(&newest, &current) {

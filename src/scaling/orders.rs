@@ -141,7 +141,7 @@ impl Orders {
         let launched: u32 = recent.map(|order| order.count).sum();
         let before = size.saturating_sub(launched);
         let first = min.saturating_sub(before);
-        (first + LAUNCH_FACTOR * before.max(min)).saturating_sub(launched)
+        (first + LAUNCH_FACTOR * before.max(min).max(1)).saturating_sub(launched)
     }
 
     /// How many may exist, as far as a quota is known.
@@ -309,10 +309,10 @@ mod tests {
         let full = Failure::NoCapacity { zone: "a".into(), why: "full".into() };
         let order = orders.give(Ms(0), &"a".into(), 3);
         assert!(orders.answer(Ms(0), &order, &Err(full), 0).is_some());
-        assert_eq!((orders.unseen(), orders.allowed(Ms(0), 0, 0)), (0, 4));
+        assert_eq!((orders.unseen(), orders.allowed(Ms(0), 0, 0)), (0, 3));
         let order = orders.give(Ms(0), &"b".into(), 3);
         orders.answer(Ms(0), &order, &Err(Failure::Unreachable("lost".into())), 0);
-        assert_eq!((orders.unseen(), orders.allowed(Ms(0), 3, 0)), (3, 1));
+        assert_eq!((orders.unseen(), orders.allowed(Ms(0), 3, 0)), (3, 0));
     }
 
     #[test]

@@ -103,6 +103,7 @@ pub(super) enum Asked {
 struct Track {
     first_seen: Ms,
     came_up: bool,
+    adopted: bool,
     blamed: bool,
     down_since: Option<Ms>,
     asked: Option<(Asked, Ms)>,
@@ -134,9 +135,10 @@ impl Roster {
             .map(|machine| {
                 let track = self.tracks.entry(machine.id.clone()).or_insert_with(|| Track {
                     first_seen: now,
-                    // What runs before our time has surely been up: it must not be taken for a
-                    // launch that never came.
-                    came_up: adopting && machine.state == MachineState::Running,
+                    came_up: false,
+                    // What ran before our time may have been up for long: it must never be taken
+                    // for a launch that did not come.
+                    adopted: adopting && machine.state == MachineState::Running,
                     blamed: false,
                     down_since: None,
                     asked: None,
@@ -173,7 +175,7 @@ impl Track {
                 self.came_up = true;
                 Some(News::CameUp)
             }
-            Stage::Failed | Stage::Overdue if !self.came_up && !self.blamed => {
+            Stage::Failed | Stage::Overdue if !(self.came_up || self.adopted || self.blamed) => {
                 self.blamed = true;
                 Some(News::NeverCame)
             }
@@ -233,7 +235,7 @@ impl Track {
     fn waiting(&mut self, now: Ms) -> Stage {
         if now.since(self.first_seen) < BOOT_ALLOWANCE {
             Stage::Pending
-        } else if self.came_up {
+        } else if self.came_up || self.adopted {
             Stage::Down { since: *self.down_since.get_or_insert(now) }
         } else {
             Stage::Overdue

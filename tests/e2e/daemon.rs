@@ -94,11 +94,8 @@ impl Daemon {
             "[node]\nworkers = 2\nstate_dir = \"state\"\n[admin]\nbind = \"{admin}\"\n{config}"
         );
         fs::write(&path, text).expect("written");
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(dir.path().join("log"))
-            .expect("a log");
+        let log =
+            File::options().create(true).append(true).open(dir.path().join("log")).expect("a log");
         let child = Command::new(BINARY)
             .args(["run", "--config"])
             .arg(&path)

@@ -79,8 +79,7 @@ fn a_second_daemon_on_the_same_address_or_state_refuses_to_start() {
     let origin = Origin::answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let bind = free_address();
     let pool = format!("[pool.p]\ninstances = [{{ address = \"{}\" }}]\n", origin.address);
-    let daemon =
-        Daemon::start(&format!("[[listener]]\nbind = \"{bind}\"\npool = \"p\"\n{pool}"));
+    let daemon = Daemon::start(&format!("[[listener]]\nbind = \"{bind}\"\npool = \"p\"\n{pool}"));
     let state = daemon.dir.path().join("state").display().to_string();
     let (other, admin) = (free_address(), free_address());
     let config = |bind, state: &str| {
@@ -112,7 +111,9 @@ fn a_missing_command_is_explained_and_costs_no_traffic() {
     });
     // More than three can carry, less than they can serve: growth is wanted and fails.
     load.set_rate(150);
-    eventually("the failure is told", SOON, || daemon.log().contains("/no/such/program").then_some(()));
+    eventually("the failure is told", SOON, || {
+        daemon.log().contains("/no/such/program").then_some(())
+    });
     let outcomes = "operation=\"launch\",outcome=\"rejected\"";
     eventually("the failure is counted", SOON, || {
         (daemon.metric("tidegate_provisioner_operations_total", outcomes) >= 1.0).then_some(())
@@ -178,8 +179,9 @@ fn a_bad_reload_changes_nothing_and_a_good_one_drops_no_connection() {
         ask(more, "GET", "/").filter(|(status, _)| *status == 204)
     });
     exchange("200");
-    daemon.reload(|text| text.replace(&second, "").replace(
-        &origin.address.to_string(), &other.address.to_string()));
+    daemon.reload(|text| {
+        text.replace(&second, "").replace(&origin.address.to_string(), &other.address.to_string())
+    });
     eventually("the listener is gone", SOON, || ask(more, "GET", "/").is_none().then_some(()));
     eventually("the new instance serves", SOON, || {
         ask(bind, "GET", "/").filter(|(status, _)| *status == 204)

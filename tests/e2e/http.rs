@@ -62,7 +62,10 @@ fn ambiguous_messages_reach_no_instance() {
         ("GET / HTTP/1.1\r\n\r\n", "400"),
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"),
         ("GET / HTTP/1.1\nHost: a\n\n", "400"),
-        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "400",
+        ),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "400"),
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\na", "400"),
         ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", "501"),
@@ -192,7 +195,8 @@ fn large_bodies_pass_whole_in_both_directions() {
         }
     });
     let (_daemon, bind) = proxy(&[origin.address], "");
-    let body: Vec<u8> = (0..LEN as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let body: Vec<u8> =
+        (0..LEN as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     for _ in 0..2 {
         let mut stream = TcpStream::connect(bind).expect("connected");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
@@ -267,7 +271,10 @@ fn slow_clients_and_silent_instances_are_timed_out() {
     assert_eq!(exchange(bind, ""), "", "an idle connection is closed without a word");
     assert!(began.elapsed() < Duration::from_secs(3), "idle: {:?}", began.elapsed());
     let began = Instant::now();
-    assert_eq!(status(&exchange(bind, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")), "504");
+    assert_eq!(
+        status(&exchange(bind, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")),
+        "504"
+    );
     assert!(began.elapsed() < Duration::from_secs(5), "response: {:?}", began.elapsed());
     let began = Instant::now();
     let half = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf";

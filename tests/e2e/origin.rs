@@ -26,7 +26,8 @@ impl Origin {
     pub fn start(script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let (seen, connections) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<Mutex<usize>>::default());
+        let (seen, connections) =
+            (Arc::<Mutex<Vec<u8>>>::default(), Arc::<Mutex<usize>>::default());
         let script = Arc::new(script);
         let (to_see, to_count) = (Arc::clone(&seen), Arc::clone(&connections));
         std::thread::spawn(move || {

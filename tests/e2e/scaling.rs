@@ -33,7 +33,8 @@ pub fn ready(config: &str) -> Daemon {
 
 fn zones(daemon: &Daemon) -> Vec<usize> {
     let instances = daemon.instances("web");
-    let serving = instances.iter().filter(|i| i["life"] != "draining" && i["life"] != "terminating");
+    let serving =
+        instances.iter().filter(|i| i["life"] != "draining" && i["life"] != "terminating");
     let zones: Vec<String> = serving.map(|i| i["zone"].as_str().expect("a zone").into()).collect();
     ["a", "b", "c"].map(|zone| zones.iter().filter(|z| *z == zone).count()).into()
 }
@@ -57,7 +58,10 @@ fn a_step_is_met_at_once_and_given_back_slowly_without_a_failed_request() {
         (daemon.eligible("web") >= 11).then_some(())
     });
     let spread = zones(&daemon);
-    assert!(spread.iter().max().expect("three") - spread.iter().min().expect("three") <= 1, "{spread:?}");
+    assert!(
+        spread.iter().max().expect("three") - spread.iter().min().expect("three") <= 1,
+        "{spread:?}"
+    );
     let grown = daemon.instances("web");
     eventually("the new instances take traffic", Duration::from_secs(10), || {
         (load.so_far().instances.len() >= grown.len()).then_some(())
@@ -76,7 +80,9 @@ fn a_step_is_met_at_once_and_given_back_slowly_without_a_failed_request() {
     let decisions = journal["decisions"].as_array().expect("decisions");
     let launch = decisions.iter().find(|d| d["action"] == "launch" && d["from"] == 3);
     let launch = launch.unwrap_or_else(|| panic!("a launch from 3 in {decisions:?}"));
-    assert!(launch["to"].as_u64() > Some(3) && launch["reason"].as_str().is_some_and(|r| !r.is_empty()));
+    assert!(
+        launch["to"].as_u64() > Some(3) && launch["reason"].as_str().is_some_and(|r| !r.is_empty())
+    );
     assert!(launch["terms"].as_object().is_some_and(|terms| !terms.is_empty()), "{launch}");
     assert!(decisions.iter().any(|d| d["action"] == "drain"), "{decisions:?}");
     assert!(daemon.metric("tidegate_scaling_decisions_total", "pool=\"web\"") >= 2.0);

@@ -134,7 +134,9 @@ fn what_needs_a_restart() {
             "admin.bind = \"unix:a\"\n[node]\nworkers = 3",
             "node.workers admin.bind",
         ),
-        ("[node]", "log.level = \"debug\"\nadmin.token_file = \"t\"\n[node]\nzone = \"a\"", ""),
+        ("[node]", "admin.token_file = \"t\"\n[node]", "admin.token_file"),
+        ("[node]", "log.level = \"debug\"\n[node]", "log"),
+        ("[node]", "[node]\nzone = \"a\"", "node.zone"),
     ] {
         assert_eq!(words(&change(from, to).needs_restart), keys, "{to}");
     }

@@ -4,7 +4,6 @@
 //! same for every version of HTTP.
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::proxy::forward::body::{BodySink, BodySource};
 use crate::proxy::forward::respond::{self, Answer};
 use crate::proxy::forward::upstream_http1::{self, Attempt, Failure};
 use crate::proxy::lease;
-use crate::proxy::snapshot::{ListenerView, PoolView, Snapshot};
+use crate::proxy::snapshot::{ListenerView, PoolAt, PoolView, Snapshot};
 use crate::proxy::timer::Timer;
 use crate::proxy::wire::http1::Forwarded;
 use crate::proxy::wire::{RequestHead, ResponseHead};
@@ -80,41 +79,40 @@ pub async fn serve(
 ) -> Ending {
     let worker = connection.worker;
     let began = worker.clock.elapsed();
-    let mut snapshot = worker.snapshot();
-    let Some(mut index) = route(&snapshot, connection.bound, head) else {
+    let snapshot = worker.snapshot();
+    let Some(index) = route(&snapshot, connection.bound, head) else {
         let shard = &connection.listener.meter.shards[worker.index];
         shard.count_refusal(RefuseReason::NoRoute);
         client.answer(respond::NO_ROUTE).await;
         return early_unless_read(body);
     };
-    let meter = Arc::clone(&snapshot.pools[index].shared.meter);
+    let mut at = PoolAt { snapshot, index };
+    let meter = Arc::clone(&at.view().shared.meter);
     let shard = &meter.shards[worker.index];
     shard.offered.add(1);
-    let (status, ending) =
-        match try_instances(connection, &mut snapshot, &mut index, head, body, client, scratch)
-            .await
-        {
-            Ok((status, ending)) => {
-                shard.completed.add(1);
-                (Some(status), ending)
+    let tried = try_instances(connection, &mut at, head, body, client, scratch).await;
+    let (status, ending) = match tried {
+        Ok((status, ending)) => {
+            shard.completed.add(1);
+            (Some(status), ending)
+        }
+        Err((reason, begun)) => {
+            shard.count_failure(reason);
+            if matches!(
+                reason,
+                FailReason::NoInstance | FailReason::QueueFull | FailReason::QueueTimeout
+            ) {
+                shard.shed.add(1);
             }
-            Err((reason, begun)) => {
-                shard.count_failure(reason);
-                if matches!(
-                    reason,
-                    FailReason::NoInstance | FailReason::QueueFull | FailReason::QueueTimeout
-                ) {
-                    shard.shed.add(1);
+            match respond::for_failure(reason).filter(|_| !begun) {
+                Some(answer) => {
+                    client.answer(answer).await;
+                    (Some(answer.status), early_unless_read(body))
                 }
-                match respond::for_failure(reason).filter(|_| !begun) {
-                    Some(answer) => {
-                        client.answer(answer).await;
-                        (Some(answer.status), early_unless_read(body))
-                    }
-                    None => (None, Ending::Broken),
-                }
+                None => (None, Ending::Broken),
             }
-        };
+        }
+    };
     if let Some(status) = status {
         shard.count_code(status);
     }
@@ -142,15 +140,14 @@ fn route(snapshot: &Snapshot, bound: SocketAddr, head: &RequestHead) -> Option<u
 /// whether a part of a response has reached the client.
 async fn try_instances(
     connection: &Connection<'_>,
-    snapshot: &mut Rc<Arc<Snapshot>>,
-    index: &mut usize,
+    at: &mut PoolAt,
     head: &RequestHead,
     body: &mut impl BodySource,
     client: &mut impl Responder,
     scratch: &mut Scratch,
 ) -> Result<(u16, Ending), (FailReason, bool)> {
     let worker = connection.worker;
-    let view = &snapshot.pools[*index];
+    let view = at.view();
     let retry = view.pool.retry;
     worker.with_pool(view, |local| local.budget.deposit(worker.timers.now(), retry.budget));
     let mut tried: Vec<u64> = Vec::new();
@@ -158,10 +155,10 @@ async fn try_instances(
     let mut fresh = false;
     loop {
         let ask = Ask { tried: &tried, avoid: avoid.as_ref() };
-        let lease = lease::acquire(worker, snapshot, index, &ask, connection.timer)
+        let lease = lease::acquire(worker, at, &ask, connection.timer)
             .await
             .map_err(|reason| (reason, false))?;
-        let view = &snapshot.pools[*index];
+        let view = at.view();
         let attempt = Attempt { connection, view, instance: lease.instance(), head, fresh };
         let failure = match upstream_http1::attempt(&attempt, body, client, scratch).await {
             Ok(done) => return Ok(done),

@@ -19,7 +19,7 @@ use crate::observe::{FailReason, RefuseReason, RetryReason};
 use crate::proxy::balance::Ask;
 use crate::proxy::forward::exchange;
 use crate::proxy::lease::{self, Lease};
-use crate::proxy::snapshot::{ListenerView, PoolShared};
+use crate::proxy::snapshot::{ListenerView, PoolAt, PoolShared};
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream;
 use crate::proxy::worker::Worker;
@@ -77,20 +77,21 @@ async fn connect(
     bound: SocketAddr,
     timer: &Timer,
 ) -> Result<Connected, Option<(FailReason, Arc<PoolShared>)>> {
-    let mut snapshot = worker.snapshot();
+    let snapshot = worker.snapshot();
     let listener = snapshot.listener_at(bound);
-    let mut index = listener.and_then(|listener| listener.default_pool).ok_or(None)?;
-    let shared = Arc::clone(&snapshot.pools[index].shared);
+    let index = listener.and_then(|listener| listener.default_pool).ok_or(None)?;
+    let mut at = PoolAt { snapshot, index };
+    let shared = Arc::clone(&at.view().shared);
     let shard = &shared.meter.shards[worker.index];
     shard.offered.add(1);
     let began = worker.clock.elapsed();
     let (mut tried, mut avoid) = (Vec::new(), None);
     loop {
         let ask = Ask { tried: &tried, avoid: avoid.as_ref() };
-        let lease = lease::acquire(worker, &mut snapshot, &mut index, &ask, timer)
+        let lease = lease::acquire(worker, &mut at, &ask, timer)
             .await
             .map_err(|reason| Some((reason, Arc::clone(&shared))))?;
-        let pool = Arc::clone(&snapshot.pools[index].pool);
+        let pool = Arc::clone(&at.view().pool);
         let instance = Arc::clone(lease.instance());
         match upstream::connect(instance.address, timer, pool.timeouts.connect).await {
             Ok(stream) => {

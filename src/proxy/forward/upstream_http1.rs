@@ -34,6 +34,13 @@ pub struct Attempt<'a> {
     pub fresh: bool,
 }
 
+/// The connection to the instance.
+struct Link<'a, 's> {
+    reading: &'a mut ReadHalf<'s>,
+    writing: &'a mut WriteHalf<'s>,
+    buffer: &'a mut Buffer,
+}
+
 /// Why an attempt failed.
 #[derive(Debug)]
 pub enum Failure {
@@ -98,21 +105,19 @@ pub async fn attempt(
     to_instance.clear();
     write_request(attempt.head, attempt.connection.forwarded, to_instance);
     let mut wait = Wait { attempt, reused, heard: false, repeatable: false };
+    let mut link = Link { reading: &mut reading, writing: &mut writing, buffer: &mut buffer };
     let sent = match body.whole() {
         Some(bytes) => {
             to_instance.extend_from_slice(bytes);
             wait.repeatable = attempt.head.method.is_idempotent();
-            wait.send(&mut writing, to_instance).await?;
-            wait.response_head(&mut reading, &mut buffer, response).await?;
+            wait.send(link.writing, to_instance).await?;
+            wait.response_head(link.reading, link.buffer, response).await?;
             body.discard_whole();
-            relay(attempt, &mut reading, &mut buffer, response, client)
+            relay(attempt, link.reading, link.buffer, response, client)
                 .await
                 .map(|reusable| (reusable, Ending::Whole))
         }
-        None => {
-            stream_both(&mut wait, &mut reading, &mut writing, &mut buffer, body, client, scratch)
-                .await
-        }
+        None => stream_both(&mut wait, &mut link, body, client, scratch).await,
     };
     let (reusable, ending) = sent?;
     if reusable && ending == Ending::Whole {
@@ -142,9 +147,7 @@ async fn connect(attempt: &Attempt<'_>) -> Result<Upstream, Failure> {
 /// Sends a body that is not all here while it listens for the response, which may come early.
 async fn stream_both(
     wait: &mut Wait<'_>,
-    reading: &mut ReadHalf<'_>,
-    writing: &mut WriteHalf<'_>,
-    buffer: &mut Buffer,
+    link: &mut Link<'_, '_>,
     body: &mut impl BodySource,
     client: &mut impl Responder,
     scratch: &mut Scratch,
@@ -153,6 +156,7 @@ async fn stream_both(
     let worker = attempt.connection.worker;
     let pause = attempt.connection.listener.listener.timeouts.body;
     let Scratch { response, to_instance } = scratch;
+    let Link { reading, writing, buffer } = link;
     // The connection's timer watches the response meanwhile.
     let timer = worker.timers.timer();
     let mut sink =

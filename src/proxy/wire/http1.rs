@@ -190,11 +190,10 @@ impl Framing {
                     }
                     framing.chunked = true;
                 }
-                Known::Host => {
-                    if framing.host.replace(line.value).is_some() {
-                        return Err(HeadError::Ambiguous("more than one Host"));
-                    }
+                Known::Host if framing.host.is_some() => {
+                    return Err(HeadError::Ambiguous("more than one Host"));
                 }
+                Known::Host => framing.host = Some(line.value),
                 Known::Connection => nominates |= framing.read_connection(value),
                 Known::Expect => {
                     if !value.eq_ignore_ascii_case(b"100-continue") {

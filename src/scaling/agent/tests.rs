@@ -1,1 +1,345 @@
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Duration;
 
+use super::*;
+use crate::base::{Share, ZoneId};
+use crate::model::{
+    Admin, Balance, Health, HealthCheck, HealthSettings, Instance, InstanceRow, Life, Limit,
+    MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, ScaleIn, Scaling, Standing, Window,
+};
+use crate::provision::{Call, Resize};
+
+/// A provider that does what it is told, slowly or not at all.
+#[derive(Debug, Default)]
+struct Fake {
+    machines: Mutex<Vec<Machine>>,
+    list_fails: Mutex<bool>,
+    launch_takes: Mutex<Duration>,
+    launch_results: Mutex<VecDeque<Result<(), Failure>>>,
+    launched: Mutex<Vec<LaunchOrder>>,
+    terminated: Mutex<Vec<InstanceId>>,
+}
+
+impl Provisioner for Fake {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            zones: vec!["a".into(), "b".into()],
+            max_instances: None,
+            max_batch: 10,
+            resize: Resize::Never,
+            protect: false,
+            idempotent: true,
+        }
+    }
+
+    fn list(&self) -> Call<'_, Vec<Machine>> {
+        Box::pin(async {
+            match *self.list_fails.lock().expect("lock") {
+                true => Err(Failure::Unreachable("no route".into())),
+                false => Ok(self.machines.lock().expect("lock").clone()),
+            }
+        })
+    }
+
+    fn launch<'a>(&'a self, order: &'a LaunchOrder) -> Call<'a, ()> {
+        Box::pin(async {
+            self.launched.lock().expect("lock").push(order.clone());
+            let takes = *self.launch_takes.lock().expect("lock");
+            tokio::time::sleep(takes).await;
+            self.launch_results.lock().expect("lock").pop_front().unwrap_or(Ok(()))
+        })
+    }
+
+    fn terminate<'a>(&'a self, ids: &'a [InstanceId]) -> Call<'a, ()> {
+        Box::pin(async {
+            self.terminated.lock().expect("lock").extend_from_slice(ids);
+            self.machines.lock().expect("lock").retain(|machine| !ids.contains(&machine.id));
+            Ok(())
+        })
+    }
+
+    fn protect<'a>(&'a self, _: &'a [InstanceId], _: bool) -> Call<'a, ()> {
+        Box::pin(async { Err(Failure::Unsupported("protect")) })
+    }
+
+    fn resize<'a>(&'a self, _: &'a [InstanceId], _: &'a str) -> Call<'a, ()> {
+        Box::pin(async { Err(Failure::Unsupported("resize")) })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counts(Mutex<Vec<String>>);
+
+impl OperationObserver for Counts {
+    fn operation(&self, operation: &'static str, outcome: &'static str, _: Duration) {
+        self.0.lock().expect("lock").push(format!("{operation} {outcome}"));
+    }
+
+    fn decision(&self, direction: &'static str, reason: &'static str) {
+        self.0.lock().expect("lock").push(format!("{direction} {reason}"));
+    }
+}
+
+/// The daemon around an agent.
+struct Stage {
+    fake: Arc<Fake>,
+    provisioner: watch::Sender<Arc<dyn Provisioner>>,
+    sights: watch::Sender<Option<Sight>>,
+    reports: mpsc::Receiver<AgentReport>,
+    journal: Arc<Journal>,
+    counts: Arc<Counts>,
+    agent: tokio::task::JoinHandle<()>,
+    now: Ms,
+    rows: Vec<InstanceRow>,
+    retired: bool,
+}
+
+impl Stage {
+    fn set() -> Self {
+        let fake = Arc::new(Fake::default());
+        let (provisioner, provisioners) = watch::channel(Arc::clone(&fake) as Arc<dyn Provisioner>);
+        let (sights, seen) = watch::channel(None);
+        let (sender, reports) = mpsc::channel(64);
+        let journal = Arc::new(Journal::default());
+        let counts = Arc::new(Counts::default());
+        let connections = Connections {
+            provisioner: provisioners,
+            journal: Arc::clone(&journal),
+            sights: seen,
+            reports: sender,
+            observer: Arc::clone(&counts) as Arc<dyn OperationObserver>,
+        };
+        let agent = Agent::new("web".into(), connections, Clock::start(), 7);
+        let agent = tokio::spawn(agent.run());
+        let (now, rows, retired) = (Ms(0), Vec::new(), false);
+        Self { fake, provisioner, sights, reports, journal, counts, agent, now, rows, retired }
+    }
+
+    /// One second: a sight, and what the agent reports by its end.
+    async fn tick(&mut self) -> Vec<AgentReport> {
+        self.now = self.now + Duration::from_secs(1);
+        let window = Window {
+            ended: self.now,
+            seconds: 1.0,
+            offered: 100,
+            completed: 100,
+            ..Window::default()
+        };
+        let row = PoolRow {
+            pool: Arc::new(pool()),
+            instances: self.rows.clone(),
+            ordered: Vec::new(),
+            desired: 0,
+            demand_rps: 0.0,
+        };
+        let (now, retired) = (self.now, self.retired);
+        self.sights.send_replace(Some(Sight { now, windows: vec![window], row, retired }));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        std::iter::from_fn(|| self.reports.try_recv().ok()).collect()
+    }
+
+    fn launched(&self) -> Vec<LaunchOrder> {
+        self.fake.launched.lock().expect("lock").clone()
+    }
+
+    /// An instance that exists, at a place in its life.
+    fn add(&mut self, id: &str, zone: &str, health: Health, life: Life) {
+        let address: SocketAddr = "127.0.0.1:1".parse().expect("an address");
+        self.fake.machines.lock().expect("lock").push(Machine {
+            id: id.into(),
+            zone: zone.into(),
+            address: Some(address),
+            state: MachineState::Running,
+            size: None,
+            token: None,
+            protected: false,
+        });
+        self.rows.push(InstanceRow {
+            instance: Arc::new(Instance {
+                id: id.into(),
+                pool: "web".into(),
+                zone: ZoneId::new(zone),
+                address,
+                weight: 1,
+                vitals: Arc::default(),
+            }),
+            standing: Standing { health, admin: Admin::Enabled, life },
+        });
+    }
+
+    fn counted(&self, what: &str) -> usize {
+        self.counts.0.lock().expect("lock").iter().filter(|count| *count == what).count()
+    }
+}
+
+fn pool() -> Pool {
+    let second = Duration::from_secs(1);
+    Pool {
+        id: "web".into(),
+        balance: Balance::LeastRequest,
+        max_in_flight: Limit::Unlimited,
+        queue: Queue { max: 0, timeout: second },
+        timeouts: PoolTimeouts { connect: second, response: second, idle: second, tunnel: second },
+        retry: Retry { attempts: 0, budget: Share(0.2) },
+        drain_timeout: second * 40,
+        instances: Vec::new(),
+        health: HealthSettings {
+            check: HealthCheck::Tcp,
+            interval: second,
+            timeout: second,
+            rise: 1,
+            fall: 1,
+        },
+        scaling: Some(Scaling {
+            min: 2,
+            max: 6,
+            target_requests_per_second: 100.0,
+            scale_in: ScaleIn { hold: Duration::ZERO, rate: Share(0.1) },
+        }),
+        provisioning: None,
+    }
+}
+
+fn words(reports: &[AgentReport]) -> Vec<&'static str> {
+    let word = |report: &AgentReport| match report {
+        AgentReport::Listed { .. } => "listed",
+        AgentReport::Drain { .. } => "drain",
+        AgentReport::Revive { .. } => "revive",
+        AgentReport::Terminating { .. } => "terminating",
+        AgentReport::Wants { .. } => "wants",
+        AgentReport::Retired { .. } => "retired",
+    };
+    reports.iter().map(word).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sight_becomes_reports_and_orders() {
+    let mut stage = Stage::set();
+    let reports = stage.tick().await;
+    assert_eq!(words(&reports), ["listed", "wants"]);
+    assert!(matches!(reports[1], AgentReport::Wants { desired: 2, .. }));
+    let launched = stage.launched();
+    let orders: Vec<_> =
+        launched.iter().map(|o| (o.token.as_str(), o.zone.as_str(), o.count)).collect();
+    assert_eq!(orders, [("web-7-1", "a", 1), ("web-7-2", "b", 1)]);
+    let record = &stage.journal.newest(1)[0];
+    assert_eq!((record.action, record.outcome.as_str(), record.to), ("launch", "accepted", 2));
+    assert!(record.t > 1e9, "it bears the time of the wall");
+    assert_eq!((stage.counted("launch ok"), stage.counted("out min")), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_launch_does_not_stop_the_ticks_and_is_not_repeated() {
+    let mut stage = Stage::set();
+    *stage.fake.launch_takes.lock().expect("lock") = Duration::from_secs(500);
+    for _ in 0..28 {
+        assert_eq!(words(&stage.tick().await), ["listed", "wants"]);
+    }
+    assert_eq!(stage.launched().len(), 2);
+    assert_eq!(stage.journal.newest(9).last().map(|r| r.outcome.clone()), Some(String::new()));
+    for _ in 0..5 {
+        stage.tick().await;
+    }
+    assert_eq!(stage.counted("launch unreachable"), 2);
+    let records = stage.journal.newest(9);
+    let launch = records.last().expect("a record");
+    assert!(launch.outcome.starts_with("failed: unreachable: no answer within 30 s"));
+    let failures = records.iter().filter(|record| record.action == "failure").count();
+    assert_eq!(failures, 1, "{records:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_zone_refuses_and_the_other_is_asked() {
+    let mut stage = Stage::set();
+    let full = Failure::NoCapacity { zone: "a".into(), why: "full".into() };
+    stage.fake.launch_results.lock().expect("lock").push_back(Err(full));
+    stage.tick().await;
+    stage.tick().await;
+    let zones: Vec<_> = stage.launched().iter().map(|order| order.zone.clone()).collect();
+    assert_eq!(zones, ["a", "b", "b"].map(ZoneId::new));
+    let outcomes: Vec<_> = stage.journal.newest(9).into_iter().map(|r| r.outcome).collect();
+    assert!(
+        outcomes.iter().any(|o| o.starts_with("accepted in part; failed: zone a has no capacity"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_list_nothing_is_decided_and_it_is_told_once() {
+    let mut stage = Stage::set();
+    *stage.fake.list_fails.lock().expect("lock") = true;
+    for _ in 0..5 {
+        assert!(stage.tick().await.is_empty());
+    }
+    assert_eq!((stage.launched().len(), stage.journal.newest(9).len()), (0, 1));
+    assert_eq!(stage.counted("list unreachable"), 5);
+    *stage.fake.list_fails.lock().expect("lock") = false;
+    assert_eq!(words(&stage.tick().await), ["listed", "wants"]);
+    stage.tick().await;
+    let told: Vec<_> = stage.journal.newest(9).into_iter().map(|r| r.action).collect();
+    assert_eq!(told, ["launch", "hold", "failure"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_surplus_is_drained_and_what_is_drained_is_taken_away() {
+    let mut stage = Stage::set();
+    for (id, zone) in [("a1", "a"), ("a2", "a"), ("b1", "b")] {
+        stage.add(id, zone, Health::Up, Life::Serving);
+    }
+    let reports = stage.tick().await;
+    assert_eq!(words(&reports), ["listed", "drain", "wants"]);
+    let AgentReport::Drain { ids, deadline, .. } = &reports[1] else { panic!("{reports:?}") };
+    assert_eq!(*deadline, Ms(41_000), "now and the drain timeout");
+    let gone = ids[0].clone();
+    assert_eq!(gone.as_str(), "a2");
+    assert_eq!(stage.journal.newest(1)[0].outcome, "accepted");
+    assert_eq!(stage.counted("in min"), 1);
+    for row in &mut stage.rows {
+        if row.instance.id == gone {
+            row.standing.life = Life::Drained;
+        }
+    }
+    assert_eq!(words(&stage.tick().await), ["listed", "wants", "terminating"]);
+    assert_eq!(*stage.fake.terminated.lock().expect("lock"), [gone]);
+    let record = &stage.journal.newest(1)[0];
+    assert_eq!((record.action, record.outcome.as_str()), ("terminate", "accepted"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_brings_another_provisioner() {
+    let mut stage = Stage::set();
+    let other = Arc::new(Fake::default());
+    stage.provisioner.send_replace(Arc::clone(&other) as Arc<dyn Provisioner>);
+    stage.tick().await;
+    assert_eq!((stage.launched().len(), other.launched.lock().expect("lock").len()), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retired_pool_ends_its_agent_once_all_is_gone() {
+    let mut stage = Stage::set();
+    stage.add("a1", "a", Health::Up, Life::Serving);
+    stage.tick().await;
+    stage.retired = true;
+    assert_eq!(words(&stage.tick().await), ["listed", "drain", "wants"]);
+    stage.rows[0].standing.life = Life::Drained;
+    assert_eq!(words(&stage.tick().await), ["listed", "wants", "terminating"]);
+    let mut seen = Vec::new();
+    // The order for a second instance still counts for a while.
+    for _ in 0..15 {
+        seen.extend(words(&stage.tick().await));
+        if stage.agent.is_finished() {
+            break;
+        }
+    }
+    assert_eq!(seen.last(), Some(&"retired"));
+    assert_eq!(stage.launched().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_ends_with_its_steward() {
+    let mut stage = Stage::set();
+    stage.tick().await;
+    drop(stage.sights);
+    timeout(Duration::from_secs(1), stage.agent).await.expect("ends").expect("well");
+}

@@ -55,6 +55,8 @@ enum Mood {
     Mute,
     /// Takes orders whose instances never come up.
     Barren,
+    /// Takes orders whose instances end as soon as they begin.
+    Deadly,
 }
 
 struct World {
@@ -129,6 +131,15 @@ impl World {
         }
     }
 
+    /// The daemon starts anew. By then the list shows all that was ordered before.
+    fn restart(&mut self, nonce: u64) {
+        self.scaler = Scaler::new(&"web".into(), nonce);
+        self.windows.clear();
+        self.answers.clear();
+        let now = self.now;
+        self.bodies.iter_mut().for_each(|body| body.listed_at = body.listed_at.min(now));
+    }
+
     fn second(&self) -> u64 {
         self.now.0 / 1000 - 1_000
     }
@@ -189,12 +200,15 @@ impl World {
             Mood::Full => Err(Failure::NoCapacity { zone: order.zone.clone(), why: "full".into() }),
             Mood::Throttles => Err(Failure::Throttled { retry_after: None }),
             Mood::Mute => Err(Failure::Unreachable("lost".into())),
-            Mood::Fine | Mood::Barren => Ok(()),
+            Mood::Fine | Mood::Barren | Mood::Deadly => Ok(()),
         };
-        if result.is_ok() || mood == Mood::Mute {
+        if matches!(result, Ok(()) | Err(Failure::Unreachable(_))) {
             let fate = if mood == Mood::Barren { Fate::NeverBoots } else { Fate::Works };
             for _ in 0..order.count {
                 self.bear(order, fate);
+                if let (Mood::Deadly, Some(body)) = (mood, self.bodies.last_mut()) {
+                    body.machine.state = MachineState::Failed("no such program".into());
+                }
             }
         }
         let delay = Duration::from_millis(self.entropy.below(3_500) as u64);
@@ -412,7 +426,8 @@ impl World {
         let going = |body: &Body| plan.drains.contains(&body.machine.id);
         let serving: Vec<&Body> =
             self.bodies.iter().filter(|body| body.serves()).filter(unheard).collect();
-        let booting = self.bodies.iter().filter(|body| body.boots()).count();
+        let young = |body: &&Body| body.boots() && self.now.since(body.listed_at) < SECOND * 119;
+        let booting = self.bodies.iter().filter(young).count();
         if serving.iter().any(|body| going(body)) && !self.retired {
             let stay = serving.iter().filter(|body| !going(body)).count() as u32;
             assert!(stay >= self.scaling.min, "{second}: {stay} stay");
@@ -427,8 +442,8 @@ impl World {
         let booting = self
             .bodies
             .iter()
-            .filter(|body| body.boots() && !self.dark.contains(&body.machine.zone))
-            .filter(|body| !plan.terminations.contains(&body.machine.id))
+            .filter(young)
+            .filter(|body| !self.dark.contains(&body.machine.zone))
             .count() as u32;
         let all = serving.len() as u32 + booting + ordered + revived;
         assert!(all <= self.scaling.max, "{second}: {all} are more than {}", self.scaling.max);

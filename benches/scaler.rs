@@ -1,0 +1,127 @@
+//! What one decision costs, with 12 and with 1,000 instances.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use tidegate::base::{Ms, Share, ZoneId};
+use tidegate::model::{
+    Admin, Balance, Health, HealthCheck, HealthSettings, Instance, InstanceRow, Life, Limit,
+    Machine, MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, ScaleIn, Scaling, Sight,
+    Standing, Window,
+};
+use tidegate::provision::{Capabilities, Resize};
+use tidegate::scaling::Scaler;
+
+const ZONES: [&str; 3] = ["a", "b", "c"];
+
+fn machine(n: u32) -> Machine {
+    Machine {
+        id: format!("web-{n}").as_str().into(),
+        zone: ZONES[n as usize % 3].into(),
+        address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 80))),
+        state: MachineState::Running,
+        size: None,
+        token: None,
+        protected: false,
+    }
+}
+
+fn row(machine: &Machine) -> InstanceRow {
+    InstanceRow {
+        instance: Arc::new(Instance {
+            id: machine.id.clone(),
+            pool: "web".into(),
+            zone: machine.zone.clone(),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 80)),
+            weight: 1,
+            vitals: Arc::default(),
+        }),
+        standing: Standing { health: Health::Up, admin: Admin::Enabled, life: Life::Serving },
+    }
+}
+
+fn pool(count: u32) -> Pool {
+    let second = Duration::from_secs(1);
+    Pool {
+        id: "web".into(),
+        balance: Balance::LeastRequest,
+        max_in_flight: Limit::Unlimited,
+        queue: Queue { max: 0, timeout: second },
+        timeouts: PoolTimeouts { connect: second, response: second, idle: second, tunnel: second },
+        retry: Retry { attempts: 0, budget: Share(0.2) },
+        drain_timeout: second,
+        instances: Vec::new(),
+        health: HealthSettings {
+            check: HealthCheck::Tcp,
+            interval: second,
+            timeout: second,
+            rise: 1,
+            fall: 1,
+        },
+        scaling: Some(Scaling {
+            min: 3,
+            max: count * 2,
+            target_requests_per_second: 100.0,
+            scale_in: ScaleIn { hold: Duration::from_secs(300), rate: Share(0.1) },
+        }),
+        provisioning: None,
+    }
+}
+
+fn sight(count: u32, machines: &[Machine], offered: u64) -> Sight {
+    let window = |second: u64| Window {
+        ended: Ms(second * 1000),
+        seconds: 1.0,
+        offered,
+        completed: offered,
+        ..Window::default()
+    };
+    Sight {
+        now: Ms(120_000),
+        windows: (1..=120).map(window).collect(),
+        row: PoolRow {
+            pool: Arc::new(pool(count)),
+            instances: machines.iter().map(row).collect(),
+            ordered: Vec::new(),
+            desired: count,
+            demand_rps: 0.0,
+        },
+        retired: false,
+    }
+}
+
+fn decide(criterion: &mut Criterion) {
+    let capabilities = Capabilities {
+        zones: ZONES.map(ZoneId::new).into(),
+        max_instances: None,
+        max_batch: 50,
+        resize: Resize::Never,
+        protect: false,
+        idempotent: true,
+    };
+    for count in [12, 1_000] {
+        let machines: Vec<Machine> = (0..count).map(machine).collect();
+        for (name, load) in [("steady", 1), ("doubled", 2)] {
+            let sight = sight(count, &machines, u64::from(count) * 95 * load);
+            let mut before = Scaler::new(&"web".into(), 1);
+            before.decide(
+                Ms(119_000),
+                &Sight { windows: Vec::new(), ..sight.clone() },
+                &machines,
+                &capabilities,
+            );
+            criterion.bench_function(&format!("decide/{count}/{name}"), |bencher| {
+                bencher.iter_batched_ref(
+                    || before.clone(),
+                    |scaler| scaler.decide(Ms(120_000), &sight, &machines, &capabilities),
+                    BatchSize::SmallInput,
+                );
+            });
+        }
+    }
+}
+
+criterion_group!(benches, decide);
+criterion_main!(benches);
