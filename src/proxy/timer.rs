@@ -27,6 +27,8 @@ pub struct Elapsed;
 pub struct Timers {
     clock: Clock,
     now: Cell<Ms>,
+    /// Nobody waits for another request any more.
+    draining: Cell<bool>,
     slots: RefCell<Slab<Slot>>,
 }
 
@@ -48,12 +50,18 @@ pub struct Timer {
 impl Timers {
     /// An empty table.
     pub fn new(clock: Clock) -> Rc<Self> {
-        Rc::new(Self { clock, now: Cell::new(clock.now()), slots: RefCell::default() })
+        let (now, draining) = (Cell::new(clock.now()), Cell::new(false));
+        Rc::new(Self { clock, now, draining, slots: RefCell::default() })
     }
 
     /// The time of the last tick: good to one [`TICK`], and free.
     pub fn now(&self) -> Ms {
         self.now.get()
+    }
+
+    /// Whether the worker drains: connections close once their current request is done.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
     }
 
     /// A new timer.
@@ -75,11 +83,11 @@ impl Timers {
         }
     }
 
-    /// Ends every idle wait now: the worker drains.
-    pub fn expire_idle(&self) {
+    /// Ends every idle wait now, and every later one as soon as it begins: the worker drains.
+    pub fn drain(&self) {
+        self.draining.set(true);
         for (_, slot) in self.slots.borrow_mut().iter_mut() {
             if slot.idle {
-                slot.deadline = Ms::ZERO;
                 if let Some(waker) = slot.waker.take() {
                     waker.wake();
                 }
@@ -153,7 +161,7 @@ impl Timer {
                 slot.deadline = deadline;
                 slot.idle = idle;
             }
-            if slot.deadline <= now {
+            if slot.deadline <= now || (idle && self.timers.draining.get()) {
                 return Poll::Ready(Err(Elapsed));
             }
             match &slot.waker {
@@ -215,9 +223,12 @@ mod tests {
         let mut working = pin!(busy.within(Duration::from_secs(60), pending::<()>()));
         assert!(noop_poll(waiting.as_mut()).is_pending());
         assert!(noop_poll(working.as_mut()).is_pending());
-        timers.expire_idle();
+        timers.drain();
         assert_eq!(noop_poll(waiting.as_mut()), Poll::Ready(Err(Elapsed)));
         assert!(noop_poll(working.as_mut()).is_pending());
+        let later = timers.timer();
+        let mut late = pin!(later.while_idle(Duration::from_secs(60), pending::<()>()));
+        assert_eq!(noop_poll(late.as_mut()), Poll::Ready(Err(Elapsed)), "and none begins");
     }
 
     #[test]

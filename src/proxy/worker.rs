@@ -83,7 +83,6 @@ pub struct Worker {
     current: RefCell<SnapshotRef>,
     pools: RefCell<HashMap<usize, PoolLocal>>,
     suspicions: Arc<watch::Sender<()>>,
-    draining: Cell<bool>,
     connections: Cell<usize>,
 }
 
@@ -110,7 +109,6 @@ impl Worker {
             snapshots: Arc::clone(&start.snapshots),
             pools: RefCell::default(),
             suspicions: Arc::clone(&start.suspicions),
-            draining: Cell::new(false),
             connections: Cell::new(0),
             timers,
         })
@@ -135,11 +133,6 @@ impl Worker {
             budget: RetryBudget::new(self.timers.now()),
         });
         work(local)
-    }
-
-    /// Whether connections are to be closed once their current request is done.
-    pub fn is_draining(&self) -> bool {
-        self.draining.get()
     }
 
     /// An instance fell under suspicion: the control plane is to probe it at once.
@@ -192,8 +185,7 @@ async fn serve(mut start: Start) -> std::io::Result<()> {
     for (_, acceptor) in acceptors.drain() {
         acceptor.retire().await;
     }
-    worker.draining.set(true);
-    worker.timers.expire_idle();
+    worker.timers.drain();
     while worker.connections.get() > 0 && worker.clock.now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

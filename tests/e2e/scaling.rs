@@ -144,7 +144,7 @@ fn a_killed_instance_is_replaced_and_no_request_fails() {
 fn a_killed_zone_costs_no_request() {
     let bind = free_address();
     let daemon = ready(&pool(bind, ""));
-    let load = Load::start(bind, 100, 200);
+    let load = Load::start(bind, 100, 230);
     eventually("two in each zone", Duration::from_secs(20), || {
         (daemon.eligible("web") >= 6).then_some(())
     });
@@ -161,7 +161,7 @@ fn a_killed_zone_costs_no_request() {
 fn a_frozen_zone_costs_at_most_what_was_in_flight_there() {
     let bind = free_address();
     let daemon = ready(&pool(bind, ""));
-    let load = Load::start(bind, 100, 200);
+    let load = Load::start(bind, 100, 230);
     eventually("two in each zone", Duration::from_secs(20), || {
         (daemon.eligible("web") >= 6).then_some(())
     });

@@ -101,7 +101,7 @@ async fn burst(
             out: &mut out,
             method: head.method,
             version: head.version,
-            keep_alive: head.keep_alive && !worker.is_draining(),
+            keep_alive: head.keep_alive && !worker.timers.is_draining(),
             body_here: body.whole().is_some(),
         };
         let ending =
