@@ -1,1 +1,94 @@
-//! The admin room.
+//! The admin API: what an operator, a scraper or a script asks of the daemon over HTTP.
+//!
+//! Pure parts say what is asked ([`route`]), whether it may be asked ([`guard`]) and how the answer
+//! looks ([`view`], [`problem`]); [`serve`] is the shell around them. Reading needs only what the
+//! steward has published, so it never waits; what changes something goes through [`Control`], which
+//! the daemon implements.
+//!
+//! Invariants: a request whose `Host` is not this API's own is never answered with anything but a
+//! refusal (a web page cannot reach it by rebinding a name); a POST from another origin changes
+//! nothing; with a token set, only `/healthz` is open; no client holds a connection for longer than
+//! a deadline, and connections are bounded.
+
+pub mod guard;
+pub mod problem;
+pub mod route;
+pub mod serve;
+pub mod view;
+
+mod answer;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::base::{InstanceId, PoolId};
+use crate::model::Census;
+use crate::observe::Metrics;
+use crate::scaling::Journal;
+
+pub use guard::{Token, read_token};
+pub use serve::{AdminListener, bind, serve};
+
+/// A boxed future: what changes something is rare and may take its time.
+pub type Reply<'a, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
+
+/// The journal of each pool that has an agent.
+pub type Journals = HashMap<PoolId, Arc<Journal>>;
+
+/// Reads how many requests wait for each pool.
+pub type QueueDepths = Arc<dyn Fn() -> Vec<(PoolId, u32)> + Send + Sync>;
+
+/// What the API changes; the daemon does it.
+pub trait Control: Send + Sync {
+    /// Drains the instance by an operator's order, or (`on` false) takes that order back.
+    fn drain(&self, pool: PoolId, instance: InstanceId, on: bool) -> Reply<'_, (), ControlError>;
+
+    /// Reads the config again. Says in a line what changed, or names every reason why it was
+    /// refused; then the old config stays.
+    fn reload(&self) -> Reply<'_, String, Vec<String>>;
+}
+
+/// Why the daemon did not do as asked.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The pool or the instance is not there; says which.
+    #[error("{0}")]
+    Unknown(String),
+    /// The daemon stops and takes no more orders.
+    #[error("the daemon is stopping")]
+    Stopping,
+}
+
+/// What the API reads from, and whom it tells.
+pub struct Admin {
+    /// The membership, as the steward last published it.
+    pub census: Arc<ArcSwap<Census>>,
+    /// What the scaling agents decided.
+    pub journals: Arc<ArcSwap<Journals>>,
+    /// What is scraped.
+    pub metrics: Arc<Metrics>,
+    /// How many requests wait.
+    pub queues: QueueDepths,
+    /// What changes something.
+    pub control: Arc<dyn Control>,
+    /// The name of this node.
+    pub node: String,
+    /// What each request must bear, if anything.
+    pub token: Option<Token>,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin")
+            .field("node", &self.node)
+            .field("token", &self.token)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,27 @@
-//! The configuration: TOML text → [`raw`] (what the operator typed, with its place in the file) →
-//! [`compile`] → [`Config`], which cannot be wrong.
+//! The configuration: TOML text → `raw` (what the operator typed, with its place in the file) →
+//! [`compile()`] → [`Config`], which cannot be wrong.
 //!
 //! Nothing here opens a socket or starts anything. All faults of a file are found in one pass; each
 //! names its file, line and column and says what to do. Keys of features that are not built yet are
-//! known, and refused with a fault that says so.
+//! known, and refused with a fault that says so: `later` lists them.
+
+mod compile;
+mod diff;
+mod explain;
+mod fault;
+mod later;
+mod raw;
+mod read;
+mod scalar;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use compile::{Loaded, compile, load};
+pub use diff::{Binds, Changes, Difference, diff};
+pub use explain::{Origin, Setting};
+pub use fault::{Fault, Faults};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,1 +1,37 @@
-//! The fleet room.
+//! Who is there, and who is healthy.
+//!
+//! Three pure cores and one shell:
+//!
+//! - [`health`]: the [`Ward`] of one instance turns probe results into pending, up or down, and
+//!   says when the next probe is due.
+//! - `member` and `roster`: one instance with its three truths, and the instances of one pool.
+//! - [`membership`]: all pools. The steward feeds it the config, the agents' reports, operators'
+//!   orders and probe results, and reads back probe orders, facts for the log and the census.
+//! - [`probe`]: the tasks that ask instances over real sockets.
+//!
+//! Invariants:
+//!
+//! 1. Counters ([`Vitals`](crate::model::Vitals)) live as long as the instance: neither a reload
+//!    nor a change of zone or weight makes a new one. A new address does, and so does a new name.
+//! 2. What was removed is never seen again: a probe result is matched by serial and number, so one
+//!    that comes late changes nothing.
+//! 3. An instance has at most one probe that counts. It is either out, or in the agenda, or the
+//!    instance needs none.
+//! 4. Drained means closed: no slot can be taken any more, and nothing is in flight unless the
+//!    deadline has passed.
+//! 5. A probe that failed for want of something on this node (descriptors, time) says nothing
+//!    about the instance and changes nothing.
+
+pub mod change;
+pub mod health;
+mod member;
+pub mod membership;
+pub mod order;
+pub mod probe;
+mod roster;
+
+pub use change::{Change, HealthChange};
+pub use health::Ward;
+pub use membership::{Membership, Unknown};
+pub use order::{Lane, ProbeError, ProbeOrder, ProbeResult};
+pub use probe::Prober;

@@ -100,6 +100,8 @@ pub enum FailReason {
     BadResponse,
     /// The response broke off in the middle of its body.
     CutResponse,
+    /// The client's body is no valid chunked coding.
+    BadBody,
     /// The client broke off.
     ClientGone,
     /// The client stopped sending or reading in the middle of a message.
@@ -108,7 +110,7 @@ pub enum FailReason {
 
 impl FailReason {
     /// All of them, in the order of [`PoolShard::failures`].
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NoInstance,
         Self::QueueFull,
         Self::QueueTimeout,
@@ -117,6 +119,7 @@ impl FailReason {
         Self::ResponseTimeout,
         Self::BadResponse,
         Self::CutResponse,
+        Self::BadBody,
         Self::ClientGone,
         Self::ClientTimeout,
     ];
@@ -132,6 +135,7 @@ impl FailReason {
             Self::ResponseTimeout => "response_timeout",
             Self::BadResponse => "bad_response",
             Self::CutResponse => "cut_response",
+            Self::BadBody => "bad_body",
             Self::ClientGone => "client_gone",
             Self::ClientTimeout => "client_timeout",
         }

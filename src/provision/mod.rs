@@ -29,6 +29,23 @@ pub use crate::model::{Machine, MachineState};
 /// A boxed future: provisioners are few and slow, and must be object-safe.
 pub type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
 
+/// The provider that a pool's config asks for. What exists for the pool is found again, also after a
+/// crash; the provider that was built for it before must not be called any more.
+///
+/// # Errors
+/// If the provider cannot work at all, with what to do about it.
+pub fn build(
+    pool: &PoolId,
+    settings: &Provisioning,
+    state_dir: &Path,
+) -> Result<Arc<dyn Provisioner>, Failure> {
+    match settings {
+        Provisioning::Process(process) => {
+            Ok(Arc::new(process::Process::open(pool, process.clone(), state_dir)?))
+        }
+    }
+}
+
 /// A provider of instances.
 pub trait Provisioner: Send + Sync + Debug {
     /// What it can do. Asked once, when the agent starts.

@@ -1,1 +1,26 @@
-//! The proxy room.
+//! The data plane: from an accepted connection to the last byte of its last response.
+//!
+//!     accept → wire → route → balance → forward → observe
+//!
+//! N workers, each a thread with a current-thread runtime and everything it needs of its own
+//! ([`worker`]). A request loads one immutable [`snapshot`], finds its pool ([`route`]), takes a slot
+//! on an instance ([`balance`], or waits for one in [`hold`]; both behind [`lease`]), is forwarded
+//! ([`forward`]) and counted. Nothing here waits for the control plane.
+//!
+//! Invariants: a request uses one snapshot from route to last retry, unless it waited in between;
+//! whoever frees a slot rings the bell of the hold queue; no ambiguous message passes [`wire`];
+//! only [`forward::respond`] invents statuses.
+
+pub mod accept;
+pub mod balance;
+pub mod budget;
+pub mod buffer;
+pub mod forward;
+pub mod hold;
+pub mod lease;
+pub mod route;
+pub mod snapshot;
+pub mod timer;
+pub mod upstream;
+pub mod wire;
+pub mod worker;

@@ -14,12 +14,15 @@
 //! - `placement`: in which zone to launch, which instance to drain
 //! - `plan`: what is to be done, and the records that explain it
 //!
+//! - [`ending`]: the daemon stops and takes its instances along
+//!
 //! What holds at any time: nothing is terminated that is not drained, dead, or was never up; no
 //! order of ours leaves fewer than `min` or makes more than `max` that serve or boot; nothing
 //! shrinks while something boots; what was ordered is not ordered twice.
 
 mod agent;
 mod demand;
+pub mod ending;
 mod journal;
 mod orders;
 mod placement;

@@ -17,10 +17,11 @@ use crate::scaling::roster::{Member, News};
 
 /// How long an accepted order counts before its instances are in the list.
 const CREDITED_FOR: Duration = Duration::from_secs(10);
-/// Launches of this long are bounded together: by the size of the pool before them…
+/// Launches of this long are bounded together: a pool may get to four times the size that it had
+/// before them, for what its instances can be asked and cannot serve is seen only in part while
+/// they are saturated. What brings it to its minimum comes on top.
 const LAUNCH_PERIOD: Duration = Duration::from_secs(15);
-/// …but at least so many are allowed.
-const LAUNCH_FLOOR: u32 = 4;
+const LAUNCH_FACTOR: u32 = 3;
 const BACKOFF_FIRST: Duration = Duration::from_secs(2);
 const BACKOFF_LONGEST: Duration = Duration::from_secs(300);
 /// How long a quota is believed.
@@ -138,7 +139,9 @@ impl Orders {
     pub(super) fn allowed(&self, now: Ms, size: u32, min: u32) -> u32 {
         let recent = self.recent.iter().filter(|order| now.since(order.given) < LAUNCH_PERIOD);
         let launched: u32 = recent.map(|order| order.count).sum();
-        size.saturating_sub(launched).max(min).max(LAUNCH_FLOOR).saturating_sub(launched)
+        let before = size.saturating_sub(launched);
+        let first = min.saturating_sub(before);
+        (first + LAUNCH_FACTOR * before.max(min)).saturating_sub(launched)
     }
 
     /// How many may exist, as far as a quota is known.
@@ -306,10 +309,10 @@ mod tests {
         let full = Failure::NoCapacity { zone: "a".into(), why: "full".into() };
         let order = orders.give(Ms(0), &"a".into(), 3);
         assert!(orders.answer(Ms(0), &order, &Err(full), 0).is_some());
-        assert_eq!((orders.unseen(), orders.allowed(Ms(0), 0, 0)), (0, 4));
+        assert_eq!((orders.unseen(), orders.allowed(Ms(0), 1, 1)), (0, 3));
         let order = orders.give(Ms(0), &"b".into(), 3);
         orders.answer(Ms(0), &order, &Err(Failure::Unreachable("lost".into())), 0);
-        assert_eq!((orders.unseen(), orders.allowed(Ms(0), 3, 0)), (3, 1));
+        assert_eq!((orders.unseen(), orders.allowed(Ms(0), 4, 1)), (3, 0));
     }
 
     #[test]
@@ -360,12 +363,19 @@ mod tests {
     #[test]
     fn the_launch_rate_follows_the_size_before_the_launches() {
         let mut orders = orders();
-        assert_eq!(orders.allowed(Ms(0), 3, 3), 4);
-        assert_eq!(orders.allowed(Ms(0), 0, 12), 12, "the minimum is brought at once");
-        assert_eq!(orders.allowed(Ms(0), 9, 3), 9);
-        let order = orders.give(Ms(0), &"a".into(), 9);
-        assert_eq!(orders.allowed(Ms(1_000), 18, 3), 0);
+        assert_eq!(orders.allowed(Ms(0), 3, 3), 9);
+        assert_eq!(orders.allowed(Ms(0), 0, 3), 12, "the minimum, and as if it were there already");
+        assert_eq!(orders.allowed(Ms(0), 9, 3), 27);
+        let order = orders.give(Ms(0), &"a".into(), 27);
+        assert_eq!(orders.allowed(Ms(1_000), 36, 3), 0);
         orders.answer(Ms(0), &order, &Ok(()), 9);
-        assert_eq!(orders.allowed(Ms(15_000), 18, 3), 18);
+        assert_eq!(orders.allowed(Ms(15_000), 36, 3), 108);
+    }
+
+    #[test]
+    fn what_the_start_launched_does_not_hold_up_the_first_step() {
+        let mut orders = orders();
+        orders.give(Ms(0), &"a".into(), 3);
+        assert_eq!(orders.allowed(Ms(3_000), 3, 3), 9);
     }
 }

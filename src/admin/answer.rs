@@ -1,0 +1,106 @@
+//! From what is asked to the response.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::admin::problem::{self, Problem};
+use crate::admin::route::Action;
+use crate::admin::{Admin, view};
+use crate::base::PoolId;
+use crate::observe::metrics;
+
+/// A response of the API.
+pub(super) type Answer = Response<Full<Bytes>>;
+
+impl Admin {
+    /// Does what is asked.
+    pub(super) async fn answer(&self, action: Action) -> Result<Answer, Problem> {
+        match action {
+            Action::Metrics => {
+                let census = self.census.load_full();
+                let text = self
+                    .metrics
+                    .render(&census, &(self.queues)())
+                    .map_err(|why| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why))?;
+                Ok(written(StatusCode::OK, metrics::CONTENT_TYPE, text.into()))
+            }
+            Action::Healthz => Ok(text("ok\n")),
+            Action::Readyz if self.census.load_full().ready => Ok(text("ready\n")),
+            Action::Readyz => Err(Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not ready: some listener is not bound or some instance has not been probed yet",
+            )),
+            Action::Status => {
+                let census = self.census.load_full();
+                Ok(json_of(&view::status(&self.node, &census, &(self.queues)())))
+            }
+            Action::Pool(pool) => {
+                let census = self.census.load_full();
+                let row = census.pool(&pool).ok_or_else(|| no_pool(&pool))?;
+                Ok(json_of(&view::pool_detail(row, &(self.queues)())))
+            }
+            Action::Scaling { pool, limit } => {
+                let journal = self.journals.load_full().get(&pool).cloned();
+                let known = journal.is_some() || self.census.load_full().pool(&pool).is_some();
+                if !known {
+                    return Err(no_pool(&pool));
+                }
+                // A pool without an agent has decided nothing.
+                let decisions = journal.map_or_else(Vec::new, |journal| journal.newest(limit));
+                Ok(json_of(&view::Decisions { decisions }))
+            }
+            Action::Drain { pool, instance, on } => {
+                self.control.drain(pool.clone(), instance.clone(), on).await?;
+                Ok(json_of(&json!({ "pool": pool, "instance": instance, "draining": on })))
+            }
+            Action::Reload => match self.control.reload().await {
+                Ok(summary) => Ok(json_of(&json!({ "summary": summary }))),
+                Err(faults) => Err(Problem::config(faults)),
+            },
+        }
+    }
+}
+
+impl Problem {
+    /// As a response.
+    pub(super) fn answer(&self) -> Answer {
+        let mut answer =
+            written(self.status, problem::CONTENT_TYPE, serialized(&self.details()).into());
+        if let Some(allow) = self.allow {
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let realm = HeaderValue::from_static("Bearer realm=\"tidegate\"");
+            answer.headers_mut().insert(WWW_AUTHENTICATE, realm);
+        }
+        answer
+    }
+}
+
+fn no_pool(pool: &PoolId) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is no pool \"{pool}\""))
+}
+
+fn text(text: &'static str) -> Answer {
+    written(StatusCode::OK, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
+}
+
+fn json_of(value: &impl Serialize) -> Answer {
+    written(StatusCode::OK, "application/json", serialized(value).into())
+}
+
+fn serialized(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("views are made of strings, numbers and lists")
+}
+
+fn written(status: StatusCode, media_type: &'static str, body: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

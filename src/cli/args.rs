@@ -1,0 +1,186 @@
+//! The grammar of the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::cli::whoami::WhoamiArgs;
+use crate::net::http::Peer;
+
+/// A load balancer for scale sets: it balances the traffic of a pool, and adds and drains its
+/// machines by the request rate that it sees.
+#[derive(PartialEq, Debug, Parser)]
+#[command(
+    name = "tidegate",
+    version,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    after_help = "Without a command it runs the daemon.\n\
+        Exit codes: 0 done, 1 wrong input, 2 wrong usage, 3 daemon not reachable, 4 failed."
+)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub run: ConfigArgs,
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+#[derive(PartialEq, Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Run the daemon
+    Run(ConfigArgs),
+    /// Find all faults of the config, without running anything
+    Check(CheckArgs),
+    /// Show who is there, and why (not) eligible for traffic
+    Status(StatusArgs),
+    /// Send an instance no new traffic; what runs on it may finish
+    Drain(DrainArgs),
+    /// Make the daemon read its config again
+    Reload(AdminArgs),
+    /// Exit 0 if the daemon lives, else 1 (for a container's health check)
+    Healthcheck(AdminArgs),
+    /// A tiny instance to try things with
+    Whoami(WhoamiArgs),
+}
+
+#[derive(PartialEq, Debug, clap::Args)]
+pub(super) struct ConfigArgs {
+    /// The config [default: config/tidegate.toml, then /etc/tidegate/tidegate.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(PartialEq, Debug, clap::Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print every effective value and where it comes from
+    #[arg(long)]
+    pub explain: bool,
+}
+
+#[derive(PartialEq, Debug, clap::Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// As the admin API has it
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(PartialEq, Debug, clap::Args)]
+pub(super) struct DrainArgs {
+    /// The pool
+    pub pool: String,
+    /// The instance, by its id
+    pub instance: String,
+    /// Take the drain back
+    #[arg(long)]
+    pub undo: bool,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// How to find the daemon.
+#[derive(PartialEq, Debug, clap::Args)]
+pub(super) struct AdminArgs {
+    /// The daemon's admin API, ip:port or unix:PATH [default: what the config says, else
+    /// 127.0.0.1:9900]
+    #[arg(long, value_name = "ADDR", value_parser = parse_peer)]
+    pub admin: Option<Peer>,
+    /// A file with the token of the admin API [default: what the config says]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The daemon's config, which says both [default unless --admin is given: config/tidegate.toml,
+    /// then /etc/tidegate/tidegate.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+fn parse_peer(text: &str) -> Result<Peer, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return match path {
+            "" => Err("the path after unix: is missing".into()),
+            path => Ok(Peer::Unix(path.into())),
+        };
+    }
+    text.parse::<SocketAddr>()
+        .map(Peer::Tcp)
+        .map_err(|_| "expected ip:port, such as 127.0.0.1:9900, or unix:PATH".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(line.split(' '))
+    }
+
+    fn admin(peer: Option<Peer>) -> AdminArgs {
+        AdminArgs { admin: peer, token_file: None, config: None }
+    }
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_verb_it_runs() {
+        let config = || Some(PathBuf::from("f.toml"));
+        let args = parse("tidegate").expect("runs");
+        assert_eq!((args.verb, args.run.config), (None, None));
+        let args = parse("tidegate --config f.toml").expect("runs");
+        assert_eq!((args.verb, args.run.config), (None, config()));
+        let args = parse("tidegate run --config f.toml").expect("runs");
+        assert_eq!(args.verb, Some(Verb::Run(ConfigArgs { config: config() })));
+    }
+
+    #[test]
+    fn verbs_have_their_arguments() {
+        let tcp = Peer::Tcp(([127, 0, 0, 1], 1).into());
+        let unix = Peer::Unix("/run/t.sock".into());
+        for (line, expected) in [
+            ("reload --admin 127.0.0.1:1", Verb::Reload(admin(Some(tcp)))),
+            ("healthcheck", Verb::Healthcheck(admin(None))),
+            (
+                "status --json --admin unix:/run/t.sock",
+                Verb::Status(StatusArgs { admin: admin(Some(unix)), json: true }),
+            ),
+            (
+                "drain web 10.0.0.1:80 --undo",
+                Verb::Drain(DrainArgs {
+                    pool: "web".into(),
+                    instance: "10.0.0.1:80".into(),
+                    undo: true,
+                    admin: admin(None),
+                }),
+            ),
+            (
+                "check --explain",
+                Verb::Check(CheckArgs { config: ConfigArgs { config: None }, explain: true }),
+            ),
+        ] {
+            let args = parse(&format!("tidegate {line}")).expect(line);
+            assert_eq!(args.verb, Some(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_lines_are_refused() {
+        for line in [
+            "tidegate dance",
+            "tidegate drain web",
+            "tidegate status --admin localhost",
+            "tidegate status --admin unix:",
+            "tidegate --config a status",
+            "tidegate top",
+        ] {
+            assert!(parse(line).is_err_and(|why| why.use_stderr()), "{line}");
+        }
+    }
+}

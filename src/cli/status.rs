@@ -1,0 +1,236 @@
+//! `tidegate status`: the membership as a person reads it.
+
+use std::io::{IsTerminal, stdout};
+
+use serde::de::DeserializeOwned;
+
+use crate::admin::route::encode;
+use crate::admin::view::{Instance, PoolDetail, Status};
+use crate::cli::args::StatusArgs;
+use crate::cli::client::Client;
+use crate::cli::{Exit, Failure, print};
+
+pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
+    let client = Client::find(&args.admin)?;
+    let body = client.get("/api/v1/status")?;
+    if args.json {
+        return print(&format!("{}\n", String::from_utf8_lossy(&body)));
+    }
+    let status: Status = read(&body)?;
+    let mut pools = Vec::with_capacity(status.pools.len());
+    for pool in &status.pools {
+        match client.get(&format!("/api/v1/pools/{}", encode(&pool.name))) {
+            Ok(body) => pools.push(read(&body)?),
+            // It left the config in the meantime.
+            Err(failure) if failure.exit == Exit::Input => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    let colour = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    print(&page(&status, &pools, colour))
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|why| {
+        Failure::new(Exit::Failed, format!("the daemon's answer cannot be read: {why}"))
+    })
+}
+
+/// How a word is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ink {
+    Plain,
+    Strong,
+    Good,
+    Odd,
+    Bad,
+}
+
+impl Ink {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Strong => "\x1b[1m",
+            Self::Good => "\x1b[32m",
+            Self::Odd => "\x1b[33m",
+            Self::Bad => "\x1b[31m",
+        }
+    }
+
+    /// `text` in this ink, if there is colour at all.
+    fn on(self, text: &str, colour: bool) -> String {
+        if colour && self != Self::Plain {
+            format!("{}{text}\x1b[0m", self.code())
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+type Cell = (String, Ink);
+
+const COLUMNS: [&str; 8] =
+    ["INSTANCE", "ZONE", "ADDRESS", "HEALTH", "ADMIN", "LIFE", "IN FLIGHT", "WHY"];
+
+/// The column of numbers, which stand to the right.
+const IN_FLIGHT: usize = 6;
+
+/// The whole page.
+fn page(status: &Status, pools: &[PoolDetail], colour: bool) -> String {
+    let mut name = status.node.clone();
+    if !name.is_empty() {
+        name.push_str("  ");
+    }
+    let mut text = format!("{name}tidegate {}  generation {}\n", status.version, status.generation);
+    if !status.zones.is_empty() {
+        text.push_str(&Ink::Strong.on("zones", colour));
+        for zone in &status.zones {
+            let ink = if zone.state == "up" { Ink::Good } else { Ink::Bad };
+            let state = ink.on(&zone.state, colour);
+            text.push_str(&format!("  {} {state} {:.0}%", zone.zone, zone.share * 100.0));
+        }
+        text.push('\n');
+    }
+    for pool in pools {
+        text.push('\n');
+        text.push_str(&pool_line(pool, colour));
+        text.push_str(&table(rows(pool), colour));
+    }
+    text
+}
+
+fn pool_line(detail: &PoolDetail, colour: bool) -> String {
+    let pool = &detail.pool;
+    let eligible = pool.instances.iter().filter(|instance| instance.eligible).count();
+    let bounds = detail
+        .scaling
+        .as_ref()
+        .map_or_else(String::new, |bounds| format!(" ({} to {})", bounds.min, bounds.max));
+    format!(
+        "{} {}  desired {}{bounds}  eligible {eligible}  queue {}  demand {:.1} rps\n",
+        Ink::Strong.on("pool", colour),
+        Ink::Strong.on(&pool.name, colour),
+        pool.desired,
+        pool.queue_depth,
+        detail.demand_rps
+    )
+}
+
+/// Each instance, also those that are only ordered.
+fn rows(detail: &PoolDetail) -> Vec<[Cell; 8]> {
+    let plain = |text: &str| (text.to_owned(), Ink::Plain);
+    let mut rows: Vec<[Cell; 8]> = detail.pool.instances.iter().map(row).collect();
+    rows.extend(detail.ordered.iter().map(|ordered| {
+        [
+            plain(&ordered.id),
+            plain(&ordered.zone),
+            plain("-"),
+            plain("-"),
+            plain("-"),
+            ("ordered".to_owned(), Ink::Odd),
+            plain("-"),
+            plain("has no address yet"),
+        ]
+    }));
+    rows
+}
+
+fn row(instance: &Instance) -> [Cell; 8] {
+    let plain = |text: &str| (text.to_owned(), Ink::Plain);
+    let unless = |usual: &str, text: &str| {
+        (text.to_owned(), if text == usual { Ink::Plain } else { Ink::Odd })
+    };
+    let health = match instance.health.as_str() {
+        "up" => Ink::Good,
+        "pending" => Ink::Odd,
+        _ => Ink::Bad,
+    };
+    [
+        plain(&instance.id),
+        plain(&instance.zone),
+        plain(&instance.address),
+        (instance.health.clone(), health),
+        unless("enabled", &instance.admin),
+        unless("serving", &instance.life),
+        plain(&instance.in_flight.to_string()),
+        plain(&instance.why),
+    ]
+}
+
+/// Columns as wide as their widest cell, under their names; padded before they are coloured.
+fn table(rows: Vec<[Cell; 8]>, colour: bool) -> String {
+    if rows.is_empty() {
+        return "  no instances\n".to_owned();
+    }
+    let head = COLUMNS.map(|name| (name.to_owned(), Ink::Strong));
+    let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+    let widths: [usize; 8] = std::array::from_fn(|column| {
+        rows.iter().map(|row| row[column].0.chars().count()).max().unwrap_or(0)
+    });
+    let mut text = String::new();
+    for row in rows {
+        for (column, (cell, ink)) in row.into_iter().enumerate() {
+            let padding = " ".repeat(widths[column] - cell.chars().count());
+            let cell = ink.on(&cell, colour);
+            text.push_str("  ");
+            match column {
+                IN_FLIGHT => text.extend([padding, cell]),
+                _ if column + 1 == COLUMNS.len() => text.push_str(&cell),
+                _ => text.extend([cell, padding]),
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::view;
+    use crate::model::{Health, Life};
+    use crate::observe::metrics::fixture;
+
+    fn sample() -> (Status, Vec<PoolDetail>) {
+        let up = fixture::instance("web", "10.0.0.1:80", "a", Health::Up, Life::Serving);
+        let down = fixture::instance("web", "i-2", "zürich", Health::Down, Life::Serving);
+        let mut census = fixture::census(fixture::pool("web"), vec![up, down]);
+        census.pools[0].ordered.push(("i-3".into(), "a".into()));
+        census.pools.push(fixture::census(fixture::pool("empty"), Vec::new()).pools.remove(0));
+        let mut status = view::status("lb-1", &census, &[("web".into(), 4)]);
+        status.version = "1.2.3".into();
+        let pools =
+            census.pools.iter().map(|row| view::pool_detail(row, &[("web".into(), 4)])).collect();
+        (status, pools)
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let (status, pools) = sample();
+        let expected = "\
+lb-1  tidegate 1.2.3  generation 1
+zones  a up 100%  zürich down 0%
+
+pool web  desired 3  eligible 1  queue 4  demand 12.5 rps
+  INSTANCE     ZONE    ADDRESS       HEALTH  ADMIN    LIFE     IN FLIGHT  WHY
+  10.0.0.1:80  a       127.0.0.1:80  up      enabled  serving          0  up
+  i-2          zürich  127.0.0.1:80  down    enabled  serving          0  fails its probes
+  i-3          a       -             -       -        ordered          -  has no address yet
+
+pool empty  desired 3  eligible 0  queue 0  demand 12.5 rps
+  no instances
+";
+        assert_eq!(page(&status, &pools, false), expected);
+    }
+
+    #[test]
+    fn colour_changes_nothing_but_colour() {
+        let (status, pools) = sample();
+        let mut coloured = page(&status, &pools, true);
+        assert!(coloured.contains("\x1b[31mdown\x1b[0m"), "{coloured}");
+        for ink in [Ink::Strong, Ink::Good, Ink::Odd, Ink::Bad] {
+            coloured = coloured.replace(ink.code(), "");
+        }
+        assert_eq!(coloured.replace("\x1b[0m", ""), page(&status, &pools, false));
+    }
+}

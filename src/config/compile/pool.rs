@@ -1,0 +1,168 @@
+//! Pools: how traffic is spread over their instances, and which those are.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{InstanceId, PoolId, Share, ZoneId};
+use crate::config::raw::{self, File};
+use crate::config::read::{At, State};
+use crate::config::scalar::{CheckKind, Period, Positive, Printed, Wrong};
+use crate::config::text::{Name, Port, UrlPath};
+use crate::model::{
+    Balance, HealthCheck, HealthSettings, Limit, Listener, Pool, PoolTimeouts, Queue, Retry,
+    StaticInstance,
+};
+
+use super::{Compiler, first_written};
+
+impl Compiler<'_> {
+    pub(super) fn pools(&mut self, file: &File, listeners: &[Listener]) -> Vec<Arc<Pool>> {
+        let base = &file.defaults.pool;
+        let pools: Vec<Arc<Pool>> =
+            file.pools.iter().map(|(name, raw)| Arc::new(self.pool(name, raw, base))).collect();
+        self.process_ports(file, &pools, listeners);
+        pools
+    }
+
+    fn pool(&mut self, name: &At<String>, raw: &raw::Pool, base: &raw::Pool) -> Pool {
+        if let Err(Wrong { problem, hint }) = Name::checked(&name.value) {
+            self.sink.add(name.place, &raw.table.path, problem, hint);
+        }
+        let seconds = |count| Period(Duration::from_secs(count));
+        let balance = self.pick(&raw.balance, &base.balance, Balance::LeastRequest);
+        let port = self.choose(&raw.port, Some(&base.port), None).map(|port| port.value);
+        let max_in_flight = self.pick(&raw.max_in_flight, &base.max_in_flight, Limit::AtMost(200));
+        let queue = Queue {
+            max: self.pick(&raw.queue.max, &base.queue.max, 1_000),
+            timeout: self.pick(&raw.queue.timeout, &base.queue.timeout, seconds(5)).0,
+        };
+        let (own, inherited) = (&raw.timeouts, &base.timeouts);
+        let timeouts = PoolTimeouts {
+            connect: self.pick(&own.connect, &inherited.connect, seconds(3)).0,
+            response: self.pick(&own.response, &inherited.response, seconds(30)).0,
+            idle: self.pick(&own.idle, &inherited.idle, seconds(30)).0,
+            tunnel: self.pick(&own.tunnel, &inherited.tunnel, seconds(3_600)).0,
+        };
+        let retry = Retry {
+            attempts: self.pick(&raw.retry.attempts, &base.retry.attempts, 2),
+            budget: self.pick(&raw.retry.budget, &base.retry.budget, Share(0.2)),
+        };
+        let drain_timeout = self.pick(&raw.drain_timeout, &base.drain_timeout, seconds(60)).0;
+        let instances = self.instances(raw, base, port);
+        let health = self.health(&raw.health, &base.health);
+        let (scaling, provisioning) = self.agent(raw, base, port);
+        Pool {
+            id: PoolId::new(&name.value),
+            balance,
+            max_in_flight,
+            queue,
+            timeouts,
+            retry,
+            drain_timeout,
+            instances,
+            health,
+            scaling,
+            provisioning,
+        }
+    }
+
+    fn instances(
+        &mut self,
+        raw: &raw::Pool,
+        base: &raw::Pool,
+        port: Option<Port>,
+    ) -> Vec<StaticInstance> {
+        let given = raw.instances.items();
+        let is_provisioned = raw.provisioner.table.present || base.provisioner.table.present;
+        if given.is_empty() && !matches!(raw.instances.state, State::Wrong) && !is_provisioned {
+            let problem = "has neither instances nor a provisioner";
+            let hint = "add instances = [{ address = \"IP:PORT\" }]";
+            self.fault(raw.table.place, &raw.table.path, problem, hint);
+        }
+        let port_is_wrong = port.is_none() && (raw.port.is_present() || base.port.is_present());
+        let mut instances: Vec<StaticInstance> = Vec::with_capacity(given.len());
+        for raw in given {
+            if let Some(instance) = self.instance(raw, port, port_is_wrong) {
+                self.check_unique(raw, &instance, &instances);
+                instances.push(instance);
+            }
+        }
+        instances
+    }
+
+    fn instance(
+        &mut self,
+        raw: &raw::Instance,
+        port: Option<Port>,
+        port_is_wrong: bool,
+    ) -> Option<StaticInstance> {
+        let address = self.required(&raw.address, None, "write address = \"IP:PORT\"");
+        let zone = self.own(&raw.zone, Name("default".into())).0;
+        let weight = self.own(&raw.weight, Positive(1)).0;
+        let address = address?;
+        let Some(port) = address.value.port.or(port.map(|port| port.0)) else {
+            if !port_is_wrong {
+                let problem = format!("{} has no port, and the pool has none", address.value.ip);
+                self.fault(address.place, &address.key, problem, "add port to one of them");
+            }
+            return None;
+        };
+        let address = SocketAddr::new(address.value.ip, port);
+        let id = self.own(&raw.id, Name(address.to_string())).0;
+        Some(StaticInstance { id: InstanceId::new(id), address, zone: ZoneId::new(zone), weight })
+    }
+
+    fn check_unique(
+        &self,
+        raw: &raw::Instance,
+        instance: &StaticInstance,
+        before: &[StaticInstance],
+    ) {
+        if before.iter().any(|other| other.address == instance.address) {
+            let problem = format!("{} is in the pool twice", instance.address);
+            let hint = "give one instance a higher weight instead";
+            self.fault(raw.address.place, &raw.address.key, problem, hint);
+        } else if before.iter().any(|other| other.id == instance.id) {
+            let problem = format!("another instance of the pool has the id {:?} too", instance.id);
+            self.fault(raw.id.place, &raw.id.key, problem, "ids are unique within a pool");
+        }
+    }
+
+    fn health(&mut self, raw: &raw::Health, base: &raw::Health) -> HealthSettings {
+        let kind = self.pick(&raw.kind, &base.kind, CheckKind::Tcp);
+        let check = match kind {
+            CheckKind::None => HealthCheck::None,
+            CheckKind::Tcp => HealthCheck::Tcp,
+            CheckKind::Http => HealthCheck::Http {
+                path: self.pick(&raw.url_path, &base.url_path, UrlPath("/".into())).0,
+            },
+        };
+        let kind_is_wrong = matches!(raw.kind.state, State::Wrong);
+        if kind != CheckKind::Http && raw.url_path.is_present() && !kind_is_wrong {
+            let problem = "is only for checks by HTTP";
+            self.fault(raw.url_path.place, &raw.url_path.key, problem, "add type = \"http\"");
+        }
+        let seconds = |count| Period(Duration::from_secs(count));
+        let interval = self.pick(&raw.interval, &base.interval, seconds(5)).0;
+        let timeout = self.pick(&raw.timeout, &base.timeout, seconds(2)).0;
+        if timeout > interval && kind != CheckKind::None {
+            let written = [&raw.timeout, &base.timeout, &raw.interval, &base.interval];
+            let (place, key) =
+                first_written(&written).unwrap_or((raw.table.place, &raw.table.path));
+            let problem = format!(
+                "the timeout {} is longer than the interval {}",
+                timeout.print(),
+                interval.print()
+            );
+            self.fault(place, key, problem, "a probe must end before the next one starts");
+        }
+        HealthSettings {
+            check,
+            interval,
+            timeout,
+            rise: self.pick(&raw.rise, &base.rise, Positive(2)).0,
+            fall: self.pick(&raw.fall, &base.fall, Positive(3)).0,
+        }
+    }
+}

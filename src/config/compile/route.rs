@@ -1,0 +1,70 @@
+//! Routes: each is from an HTTP listener that exists to a pool that exists.
+
+use crate::base::{ListenerId, PoolId};
+use crate::config::raw::{self, File};
+use crate::config::read::State;
+use crate::config::text::UrlPath;
+use crate::model::{HostPattern, Protocol, Route};
+
+use super::{Chosen, Compiler};
+
+impl Compiler<'_> {
+    pub(super) fn routes(&mut self, file: &File) -> Vec<Route> {
+        file.routes.items().iter().filter_map(|raw| self.route(file, raw)).collect()
+    }
+
+    fn route(&mut self, file: &File, raw: &raw::Route) -> Option<Route> {
+        let listener = self.required(&raw.listener, None, "write listener = \"NAME\"");
+        if let Some(listener) = &listener {
+            self.routed_listener(file, listener);
+        }
+        let host = self.choose(&raw.host, None, None).map_or(HostPattern::Any, |host| host.value);
+        let path_prefix = self.own(&raw.path_prefix, UrlPath("/".into())).0;
+        if path_prefix.contains('?') {
+            let problem = "has a question mark: only the path is compared, not the query";
+            self.fault(raw.path_prefix.place, &raw.path_prefix.key, problem, "");
+        }
+        let methods = self.choose(&raw.method, None, None).map(|methods| methods.value.0);
+        let headers = self.choose(&raw.header, None, None).map(|fields| fields.value.0);
+        let pool = self.required(&raw.pool, None, "write pool = \"NAME\"");
+        if let Some(pool) = &pool {
+            self.exists(pool, "pool", file.pools.iter().map(|(name, _)| name.value.as_str()));
+        }
+        Some(Route {
+            listener: ListenerId::new(listener?.value),
+            host,
+            path_prefix,
+            methods: methods.into_iter().flatten().map(|method| method.value.0).collect(),
+            headers: headers.unwrap_or_default(),
+            pool: PoolId::new(pool?.value),
+        })
+    }
+
+    fn routed_listener(&self, file: &File, listener: &Chosen<String>) {
+        let names: Vec<String> =
+            file.listeners.items().iter().filter_map(raw::Listener::known_as).collect();
+        // A listener whose name could not be read may be the one that is meant.
+        let all_named = names.len() == file.listeners.items().len();
+        if !all_named && !names.contains(&listener.value) {
+            return;
+        }
+        if !self.exists(listener, "listener", names.iter().map(String::as_str)) {
+            return;
+        }
+        let named = file
+            .listeners
+            .items()
+            .iter()
+            .find(|raw| raw.known_as().is_some_and(|name| name == listener.value));
+        let protocol = named.and_then(|raw| match &raw.protocol.state {
+            State::Absent => file.defaults.listener.protocol.value(),
+            State::Wrong => None,
+            State::Is(protocol) => Some(protocol),
+        });
+        if protocol == Some(&Protocol::Tcp) {
+            let problem =
+                format!("the listener {:?} speaks tcp, which has no routes", listener.value);
+            self.fault(listener.place, &listener.key, problem, "routes are for http listeners");
+        }
+    }
+}

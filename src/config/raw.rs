@@ -1,0 +1,261 @@
+//! The file as it was typed: one struct per table, each value with its place.
+//!
+//! The structs below are the list of all keys. What a key means and what it defaults to is said in
+//! [`compile()`](crate::config::compile()).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::base::Share;
+use crate::config::fault::Place;
+use crate::config::read::{At, Field, Given, List, State, Table};
+use crate::config::scalar::{CheckKind, Period, Positive, ProvisionerKind, Rate, Workers};
+use crate::config::text::{Address, Bind, Fields, Method, Name, Port, UrlPath};
+use crate::config::{AdminBind, LogFormat};
+use crate::model::{Balance, HostPattern, Limit, Protocol, StopPolicy};
+
+/// A table and its keys. A key is named like its field unless `= "KEY"` says otherwise.
+macro_rules! tables {
+    ($($(#[$doc:meta])* $type:ident { $($field:ident $(= $key:literal)?: $kind:ty),+ $(,)? })+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub struct $type {
+            $(
+                #[doc = concat!("`", stringify!($field), "`.")]
+                pub $field: $kind,
+            )+
+        }
+
+        impl $type {
+            /// Reads every key of `table`.
+            fn of(table: &Table<'_, '_>) -> Self {
+                Self {
+                    $($field: Field::read(table, tables!(@key $field $($key)?)),)+
+                }
+            }
+        }
+
+        impl Field for $type {
+            fn read(table: &Table<'_, '_>, key: &'static str) -> Self {
+                Self::of(&table.child(key))
+            }
+        }
+
+        impl Field for Given<Vec<$type>> {
+            fn read(table: &Table<'_, '_>, key: &'static str) -> Self {
+                table.children(key).map(|tables| tables.iter().map($type::of).collect())
+            }
+        }
+    )+};
+    (@key $field:ident $key:literal) => { $key };
+    (@key $field:ident) => { stringify!($field) };
+}
+
+tables! {
+    /// The whole file.
+    File {
+        node: Node,
+        admin: Admin,
+        log: Log,
+        defaults: Defaults,
+        listeners = "listener": Given<Vec<Listener>>,
+        routes = "route": Given<Vec<Route>>,
+        pools = "pool": Vec<(At<String>, Pool)>,
+    }
+
+    /// `[node]`.
+    Node {
+        zone: Given<Name>,
+        workers: Given<Workers>,
+        state_dir: Given<PathBuf>,
+    }
+
+    /// `[admin]`.
+    Admin {
+        bind: Given<AdminBind>,
+        token_file: Given<PathBuf>,
+    }
+
+    /// `[log]`.
+    Log {
+        level: Given<tracing::Level>,
+        format: Given<LogFormat>,
+    }
+
+    /// `[[listener]]`.
+    Listener {
+        table: Whole,
+        name: Given<Name>,
+        bind: Given<List<Bind>>,
+        protocol: Given<Protocol>,
+        pool: Given<String>,
+        timeouts: ListenerTimeouts,
+    }
+
+    /// `timeouts` of a listener.
+    ListenerTimeouts {
+        head: Given<Period>,
+        idle: Given<Period>,
+        body: Given<Period>,
+    }
+
+    /// `[[route]]`.
+    Route {
+        listener: Given<String>,
+        host: Given<HostPattern>,
+        path_prefix: Given<UrlPath>,
+        method: Given<List<Method>>,
+        header: Given<Fields>,
+        pool: Given<String>,
+    }
+
+    /// `[pool.NAME]`.
+    Pool {
+        table: Whole,
+        balance: Given<Balance>,
+        port: Given<Port>,
+        max_in_flight: Given<Limit>,
+        queue: Queue,
+        timeouts: PoolTimeouts,
+        retry: Retry,
+        drain_timeout: Given<Period>,
+        instances: Given<Vec<Instance>>,
+        health: Health,
+        scaling: Scaling,
+        provisioner: Provisioner,
+    }
+
+    /// `queue` of a pool.
+    Queue {
+        max: Given<u32>,
+        timeout: Given<Period>,
+    }
+
+    /// `timeouts` of a pool.
+    PoolTimeouts {
+        connect: Given<Period>,
+        response: Given<Period>,
+        idle: Given<Period>,
+        tunnel: Given<Period>,
+    }
+
+    /// `retry` of a pool.
+    Retry {
+        attempts: Given<u32>,
+        budget: Given<Share>,
+    }
+
+    /// An element of `instances`.
+    Instance {
+        address: Given<Address>,
+        id: Given<Name>,
+        zone: Given<Name>,
+        weight: Given<Positive>,
+    }
+
+    /// `[pool.NAME.health]`.
+    Health {
+        table: Whole,
+        kind = "type": Given<CheckKind>,
+        url_path = "path": Given<UrlPath>,
+        interval: Given<Period>,
+        timeout: Given<Period>,
+        rise: Given<Positive>,
+        fall: Given<Positive>,
+    }
+
+    /// `[pool.NAME.scaling]`.
+    Scaling {
+        table: Whole,
+        min: Given<u32>,
+        max: Given<Positive>,
+        target_requests_per_second: Given<Rate>,
+        scale_in: ScaleIn,
+    }
+
+    /// `scale_in` of scaling.
+    ScaleIn {
+        hold: Given<Duration>,
+        rate: Given<Share>,
+    }
+
+    /// `[pool.NAME.provisioner]`.
+    Provisioner {
+        table: Whole,
+        kind: Given<ProvisionerKind>,
+        command: Given<List<String>>,
+        zones: Given<List<Name>>,
+        stop: Given<StopPolicy>,
+    }
+}
+
+/// A table as a whole. Stands among the keys of those tables for which it matters.
+#[derive(Clone, Debug)]
+pub struct Whole {
+    /// The path of the table, as faults and explanations name it.
+    pub path: String,
+    /// Where it starts; for an absent one, where its parent does.
+    pub place: Place,
+    /// Whether it is in the file.
+    pub present: bool,
+}
+
+impl Field for Whole {
+    fn read(table: &Table<'_, '_>, _: &'static str) -> Self {
+        Self { path: table.path.clone(), place: table.place, present: table.is_present() }
+    }
+}
+
+/// `[defaults]`: one table, read once for what listeners and once for what pools know of it.
+#[derive(Clone, Debug)]
+pub struct Defaults {
+    /// What every listener inherits.
+    pub listener: Listener,
+    /// What every pool inherits.
+    pub pool: Pool,
+}
+
+impl File {
+    /// Reads the table of the whole file.
+    pub fn read(root: &Table<'_, '_>) -> Self {
+        Self::of(root)
+    }
+}
+
+impl Field for Defaults {
+    fn read(table: &Table<'_, '_>, key: &'static str) -> Self {
+        let table = table.child(key);
+        let defaults = Self {
+            listener: Listener::of(&table.read_as("listener")),
+            pool: Pool::of(&table.read_as("pool")),
+        };
+        for (key, place, present) in [
+            ("name", defaults.listener.name.place, defaults.listener.name.is_present()),
+            ("bind", defaults.listener.bind.place, defaults.listener.bind.is_present()),
+            ("instances", defaults.pool.instances.place, defaults.pool.instances.is_present()),
+        ] {
+            if present {
+                table.fault(place, key, "cannot be inherited", Some("each has its own".into()));
+            }
+        }
+        defaults
+    }
+}
+
+impl Field for Vec<(At<String>, Pool)> {
+    fn read(table: &Table<'_, '_>, key: &'static str) -> Self {
+        table.named(key).into_iter().map(|(name, table)| (name, Pool::of(&table))).collect()
+    }
+}
+
+impl Listener {
+    /// The name that routes know it by: its first address unless it has one. `None` if a fault
+    /// hides it.
+    pub fn known_as(&self) -> Option<String> {
+        match &self.name.state {
+            State::Is(name) => Some(name.0.clone()),
+            State::Wrong => None,
+            State::Absent => self.bind.value()?.0.first().map(|bind| bind.value.0.to_string()),
+        }
+    }
+}

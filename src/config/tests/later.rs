@@ -1,0 +1,76 @@
+//! Keys of features that are not built yet are known, and refused in words.
+
+use super::{LISTENER, POOL, check_pool, faults_of, good};
+use crate::config::later;
+
+#[test]
+fn every_key_for_later_is_refused() {
+    for (key, word, sentence) in later::all() {
+        let (table, name) = key.rsplit_once('.').expect("every key is in a table");
+        // Where a file would have the key, and how faults name it.
+        let (header, path) = match table.split_once('.') {
+            _ if table == "listener" => (
+                "[[listener]]\nbind = \"127.0.0.1:81\"\npool = \"web\"".into(),
+                "listener[2]".into(),
+            ),
+            _ if table == "pool" => {
+                ("[pool.x]\ninstances = [{ address = \"10.0.0.1:80\" }]".into(), "pool.x".into())
+            }
+            Some(("pool", rest)) => (format!("[pool.web.{rest}]"), format!("pool.web.{rest}")),
+            _ => (format!("[{table}]"), table.to_owned()),
+        };
+        let value = word.unwrap_or("something");
+        let text = format!("{LISTENER}{POOL}{header}\n{name} = \"{value}\"\n");
+        let line = text.lines().count();
+        let wanted = format!(" {path}.{name}: ");
+        let found = faults_of(&text);
+        assert!(
+            found.iter().any(|fault| fault.starts_with(&format!("{line}:"))
+                && fault.contains(&wanted)
+                && fault.contains(&sentence)),
+            "{key} {word:?}: {found:?}"
+        );
+        // As a default too.
+        if let Some(inherited) = key.strip_prefix("pool.").or_else(|| key.strip_prefix("listener."))
+        {
+            let found = faults_of(&format!("defaults.{inherited} = \"{value}\"\n{LISTENER}{POOL}"));
+            let wanted = format!(" defaults.{inherited}: ");
+            assert!(
+                found.iter().any(|fault| fault.contains(&wanted) && fault.contains(&sentence)),
+                "default of {key} {word:?}: {found:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_only_word_there_is_is_accepted() {
+    good(&format!(
+        "log.access = \"off\"\n{LISTENER}proxy_protocol = \"off\"\n{POOL}upstream = \"http1\"\nzones.mode = \"spread\"\n"
+    ));
+    check_pool(
+        "zones.mode = \"local-first\"",
+        &[
+            "7:14: pool.web.zones.mode: \"local-first\" is not available in this version yet (comes with zone-aware routing); leave it out or write \"spread\"",
+        ],
+    );
+    check_pool(
+        "zones.mode = 3",
+        &["7:14: pool.web.zones.mode: anything but \"spread\" is not available"],
+    );
+    check_pool(
+        "[pool.web.outlier]\nfoo = 1",
+        &[
+            "7:11: pool.web.outlier: not available in this version yet (comes with outlier ejection)",
+        ],
+    );
+    check_pool(
+        "[[pool.web.scaling.schedule]]\nname = \"n\"",
+        &[
+            "7:12: pool.web.scaling: has no provisioner",
+            "7:12: pool.web.scaling.max: is missing",
+            "7:12: pool.web.scaling.target_requests_per_second: is missing",
+            "7:20: pool.web.scaling.schedule: not available in this version yet (comes with schedules)",
+        ],
+    );
+}

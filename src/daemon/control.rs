@@ -1,0 +1,48 @@
+//! How the admin API reaches the steward.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::admin::{Control, ControlError, Reply};
+use crate::base::{InstanceId, PoolId};
+use crate::daemon::steward::{Command, Published};
+
+/// Hands an operator's orders to the steward.
+#[derive(Debug)]
+pub struct AdminControl {
+    /// The steward's inbox.
+    pub commands: mpsc::Sender<Command>,
+}
+
+impl Control for AdminControl {
+    fn drain(&self, pool: PoolId, instance: InstanceId, on: bool) -> Reply<'_, (), ControlError> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let command = Command::Drain { pool, instance, on, reply };
+            self.commands.send(command).await.map_err(|_| ControlError::Stopping)?;
+            answer
+                .await
+                .map_err(|_| ControlError::Stopping)?
+                .map_err(|unknown| ControlError::Unknown(unknown.to_string()))
+        })
+    }
+
+    fn reload(&self) -> Reply<'_, String, Vec<String>> {
+        Box::pin(async move {
+            let stopping = || vec!["the daemon is stopping".to_owned()];
+            let (reply, answer) = oneshot::channel();
+            let sent = self.commands.send(Command::Reload { reply }).await;
+            sent.map_err(|_| stopping())?;
+            answer.await.map_err(|_| stopping())?
+        })
+    }
+}
+
+/// The depth of each pool's hold queue, whenever it is asked for.
+pub fn queues(published: &Published) -> Arc<dyn Fn() -> Vec<(PoolId, u32)> + Send + Sync> {
+    let queues = Arc::clone(&published.queues);
+    Arc::new(move || {
+        queues.load().iter().map(|shared| (shared.id.clone(), shared.hold.depth())).collect()
+    })
+}

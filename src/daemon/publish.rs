@@ -1,0 +1,81 @@
+//! From who is there to what requests see: builds a whole snapshot from the config and a census.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::base::PoolId;
+use crate::config::Config;
+use crate::model::{Census, Health, Route};
+use crate::observe::metrics::Metrics;
+use crate::proxy::hold::Hold;
+use crate::proxy::route::RouteTable;
+use crate::proxy::snapshot::{ListenerView, PoolShared, PoolView, Snapshot};
+
+/// What outlives snapshots, by pool; never forgotten while the daemon lives, so that a pool that
+/// leaves the config and comes back goes on counting.
+#[derive(Debug, Default)]
+pub struct Shared {
+    pools: HashMap<PoolId, Arc<PoolShared>>,
+}
+
+impl Shared {
+    /// What outlives the snapshots of this pool.
+    pub fn of(&mut self, id: &PoolId, metrics: &Metrics) -> Arc<PoolShared> {
+        let serial = self.pools.len();
+        let shared = self.pools.entry(id.clone()).or_insert_with(|| {
+            let meter = metrics.pool_meter(id);
+            Arc::new(PoolShared { id: id.clone(), serial, hold: Hold::default(), meter })
+        });
+        Arc::clone(shared)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<PoolShared>> {
+        self.pools.values()
+    }
+}
+
+/// The snapshot that `census` and `config` make. A pool of the config is always in the census; a
+/// pool that has left the config is not in the snapshot, whatever still drains in it.
+pub fn snapshot(
+    config: &Config,
+    census: &Census,
+    shared: &mut Shared,
+    metrics: &Metrics,
+) -> Snapshot {
+    let pools: Vec<PoolView> = config
+        .pools
+        .iter()
+        .map(|pool| {
+            let instances = census.pool(&pool.id).map_or(&[][..], |row| &row.instances);
+            let members = instances
+                .iter()
+                .map(|row| (Arc::clone(&row.instance), row.standing.eligible()))
+                .collect();
+            let pending = instances.iter().any(|row| row.standing.health == Health::Pending);
+            let hopeful = pool.provisioning.is_some() || pending;
+            PoolView::build(Arc::clone(pool), members, hopeful, shared.of(&pool.id, metrics))
+        })
+        .collect();
+    let indexed = |route: &'_ Route| Snapshot::pool_index(&pools, &route.pool);
+    let listeners = config
+        .listeners
+        .iter()
+        .map(|listener| {
+            let routes = config
+                .routes
+                .iter()
+                .filter(|route| route.listener == listener.id)
+                .filter_map(|route| indexed(route).map(|index| (route, index)));
+            let default_pool =
+                listener.pool.as_ref().and_then(|id| Snapshot::pool_index(&pools, id));
+            Arc::new(ListenerView {
+                routes: RouteTable::build(routes),
+                default_pool,
+                meter: metrics.listener_meter(&listener.id),
+                listener: listener.clone(),
+            })
+        })
+        .collect();
+    Snapshot { generation: census.generation, listeners, pools }
+}

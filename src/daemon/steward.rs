@@ -1,0 +1,279 @@
+//! The steward: the only task that changes the membership and publishes snapshots.
+//!
+//! Whatever happens (a probe result, an agent's report, a command, a reload, a tick) it does the
+//! same three things: tell the membership, start what probes are due, and if anything changed build
+//! a whole new census and snapshot and publish them. It owns no policy.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::base::{Clock, InstanceId, PoolId};
+use crate::config::Config;
+use crate::daemon::agents::Agents;
+use crate::daemon::demand::Windows;
+use crate::daemon::publish::{self, Shared};
+use crate::daemon::reload;
+use crate::daemon::state::StateDir;
+use crate::daemon::workers::Workers;
+use crate::fleet::{Change, Membership, ProbeResult, Prober, Unknown};
+use crate::model::{Admin, AgentReport, Census, Sight};
+use crate::observe::metrics::Metrics;
+use crate::proxy::snapshot::{PoolShared, Snapshot};
+
+/// How often drains and suspicions are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Ticks per second: demand windows are one second long.
+const TICKS_PER_SECOND: u32 = 10;
+
+/// Events taken in one go before the next publication: a round of probes of a large pool makes one
+/// snapshot, not a thousand.
+const BATCH: usize = 512;
+
+/// What an operator asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Drain an instance, or undo that.
+    Drain {
+        /// In this pool.
+        pool: PoolId,
+        /// This instance.
+        instance: InstanceId,
+        /// Drain, or undo.
+        on: bool,
+        /// Whether there is such an instance.
+        reply: oneshot::Sender<Result<(), Unknown>>,
+    },
+    /// Read the config again.
+    Reload {
+        /// What changed, or all faults.
+        reply: oneshot::Sender<Result<String, Vec<String>>>,
+    },
+}
+
+/// Where others read what the steward publishes.
+#[derive(Clone, Debug, Default)]
+pub struct Published {
+    /// For the workers.
+    pub snapshots: Arc<ArcSwap<Snapshot>>,
+    /// For everyone else.
+    pub census: Arc<ArcSwap<Census>>,
+    /// The hold queues by pool, for the depth.
+    pub queues: Arc<ArcSwap<Vec<Arc<PoolShared>>>>,
+}
+
+/// What the steward hears.
+#[derive(Debug)]
+pub struct Inbox {
+    /// From the scaling agents.
+    pub reports: mpsc::Receiver<AgentReport>,
+    /// From the prober.
+    pub probes: mpsc::Receiver<ProbeResult>,
+    /// From operators.
+    pub commands: mpsc::Receiver<Command>,
+    /// From the workers.
+    pub suspicions: watch::Receiver<()>,
+}
+
+/// The steward's state.
+#[derive(Debug)]
+pub struct Steward {
+    /// The process' clock.
+    pub clock: Clock,
+    /// Where the config came from.
+    pub path: PathBuf,
+    /// The config in force.
+    pub config: Config,
+    /// The state directory.
+    pub state: StateDir,
+    /// All counters.
+    pub metrics: Arc<Metrics>,
+    /// Where it publishes.
+    pub published: Published,
+    /// The data plane.
+    pub workers: Workers,
+    /// The scaling agents.
+    pub agents: Agents,
+    /// Who is there.
+    pub membership: Membership,
+    /// Makes probes.
+    pub prober: Prober,
+    /// Where probe results go.
+    pub probe_results: mpsc::Sender<ProbeResult>,
+    /// What outlives snapshots.
+    pub shared: Shared,
+    /// Demand by the second.
+    pub windows: Windows,
+    /// The last published generation.
+    pub generation: u64,
+}
+
+impl Steward {
+    /// Takes the config into force for the first time: publishes, starts agents, probes.
+    pub fn begin(&mut self) {
+        self.membership.apply_overrides(&self.state.read_overrides());
+        self.membership.apply_config(self.clock.now(), &self.config.pools);
+        self.publish();
+        self.settle();
+    }
+
+    /// Works until `stop` is ready, or a worker ends.
+    ///
+    /// # Errors
+    /// If a worker ended by itself: half a daemon is worse than a restart.
+    pub async fn run(
+        &mut self,
+        inbox: &mut Inbox,
+        hang_ups: &mut tokio::signal::unix::Signal,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), String> {
+        let mut stop = std::pin::pin!(stop);
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut count = 0u32;
+        loop {
+            tokio::select! {
+                () = &mut stop => return Ok(()),
+                ended = self.workers.ended() => {
+                    let why = ended.and_then(Result::err).map_or_else(
+                        || "it panicked".to_owned(), |error| error.to_string());
+                    return Err(format!("a worker ended by itself: {why}"));
+                }
+                Some(report) = inbox.reports.recv() => self.take_report(report),
+                Some(result) = inbox.probes.recv() => self.take_probe(&result),
+                Some(command) = inbox.commands.recv() => self.obey(command).await,
+                Ok(()) = inbox.suspicions.changed() => {
+                    self.membership.handle_suspicions(self.clock.now());
+                }
+                _ = hang_ups.recv() => drop(reload::reload(self).await),
+                _ = ticks.tick() => {
+                    count = count.wrapping_add(1);
+                    if count.is_multiple_of(TICKS_PER_SECOND) {
+                        self.show_agents();
+                    }
+                }
+            }
+            self.take_rest(inbox);
+            self.settle();
+        }
+    }
+
+    /// Takes what else has come meanwhile, so that it is published at once.
+    fn take_rest(&mut self, inbox: &mut Inbox) {
+        for _ in 0..BATCH {
+            match inbox.probes.try_recv() {
+                Ok(result) => self.take_probe(&result),
+                Err(_) => break,
+            }
+        }
+        for _ in 0..BATCH {
+            match inbox.reports.try_recv() {
+                Ok(report) => self.take_report(report),
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn take_report(&mut self, report: AgentReport) {
+        if let AgentReport::Retired { pool } = &report {
+            self.agents.forget(pool);
+        }
+        self.membership.handle_report(self.clock.now(), report);
+    }
+
+    fn take_probe(&mut self, result: &ProbeResult) {
+        self.metrics.count_probe(&result.order.instance.pool, result.outcome.is_ok());
+        self.membership.handle_probe(self.clock.now(), &result.order, &result.outcome);
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Drain { pool, instance, on, reply } => {
+                let admin = if on { Admin::Draining } else { Admin::Enabled };
+                let done = self.membership.set_admin(&pool, &instance, admin);
+                if done.is_ok() {
+                    tracing::info!(%pool, %instance, admin = admin.word(), "operator's order");
+                    self.keep_overrides();
+                }
+                let _ = reply.send(done);
+            }
+            Command::Reload { reply } => {
+                let _ = reply.send(reload::reload(self).await);
+            }
+        }
+    }
+
+    fn keep_overrides(&self) {
+        if let Err(error) = self.state.write_overrides(&self.membership.admin_overrides()) {
+            tracing::error!(%error, state_dir = %self.state.path().display(),
+                "cannot write operators' overrides: they hold until the daemon stops");
+        }
+    }
+
+    /// What follows from whatever happened.
+    fn settle(&mut self) {
+        let now = self.clock.now();
+        self.membership.handle_tick(now);
+        for order in self.membership.next_probes(now) {
+            self.prober.start(order, self.probe_results.clone());
+        }
+        for change in self.membership.take_changes() {
+            log_change(&change, &self.metrics);
+        }
+        if self.membership.changed() {
+            self.publish();
+        }
+    }
+
+    /// Builds the whole of what others see, swaps it in, and wakes those who wait for capacity.
+    pub fn publish(&mut self) {
+        self.generation += 1;
+        let census = self.membership.census(self.generation);
+        let snapshot = publish::snapshot(&self.config, &census, &mut self.shared, &self.metrics);
+        let was = self.published.snapshots.load().generation;
+        debug_assert!(snapshot.generation > was, "generations only rise");
+        self.published.snapshots.store(Arc::new(snapshot));
+        self.published.census.store(Arc::new(census));
+        self.published.queues.store(Arc::new(self.shared.all().cloned().collect()));
+        for shared in self.shared.all() {
+            shared.hold.membership_changed();
+        }
+    }
+
+    /// Once a second: shows each agent its pool, with the demand of the last seconds.
+    fn show_agents(&mut self) {
+        let now = self.clock.now();
+        let census = self.published.census.load_full();
+        for row in &census.pools {
+            let shared = self.shared.of(&row.pool.id, &self.metrics);
+            let windows = self.windows.close(now, &shared, row);
+            let retired = self.membership.is_retired(&row.pool.id);
+            self.agents.show(Sight { now, windows, row: row.clone(), retired });
+        }
+    }
+}
+
+fn log_change(change: &Change, metrics: &Metrics) {
+    match change {
+        Change::Health(turn) => {
+            metrics.count_health_change(&turn.pool, turn.to);
+            let (pool, instance, zone) = (&turn.pool, &turn.instance, &turn.zone);
+            let (from, to, why) = (turn.from.word(), turn.to.word(), &turn.why);
+            tracing::info!(%pool, %instance, %zone, from, to, why, "health changed");
+        }
+        Change::Life { pool, instance, zone, from, to } => {
+            let (from, to) = (from.word(), to.word());
+            tracing::info!(%pool, %instance, %zone, from, to, "life changed");
+        }
+        Change::Added { pool, instance, zone, address } => {
+            tracing::info!(%pool, %instance, %zone, %address, "instance added");
+        }
+        Change::Removed { pool, instance, zone, why } => {
+            tracing::info!(%pool, %instance, %zone, why, "instance removed");
+        }
+    }
+}

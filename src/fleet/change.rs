@@ -1,0 +1,65 @@
+//! Facts: what became different, for the log.
+
+use std::net::SocketAddr;
+
+use crate::base::{InstanceId, PoolId, ZoneId};
+use crate::model::{Health, Life};
+
+/// One thing that became different.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// Probes (or the provider) say something else of an instance than before.
+    Health(HealthChange),
+    /// An instance is somewhere else between birth and death.
+    Life {
+        /// In this pool.
+        pool: PoolId,
+        /// This instance.
+        instance: InstanceId,
+        /// In this zone.
+        zone: ZoneId,
+        /// Before.
+        from: Life,
+        /// Now.
+        to: Life,
+    },
+    /// An instance with an address is there that was not.
+    Added {
+        /// In this pool.
+        pool: PoolId,
+        /// This instance.
+        instance: InstanceId,
+        /// In this zone.
+        zone: ZoneId,
+        /// Where it listens.
+        address: SocketAddr,
+    },
+    /// An instance is gone.
+    Removed {
+        /// In this pool.
+        pool: PoolId,
+        /// This instance.
+        instance: InstanceId,
+        /// In this zone.
+        zone: ZoneId,
+        /// In words for an operator.
+        why: &'static str,
+    },
+}
+
+/// The health of an instance turned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HealthChange {
+    /// In this pool.
+    pub pool: PoolId,
+    /// This instance.
+    pub instance: InstanceId,
+    /// In this zone.
+    pub zone: ZoneId,
+    /// Before.
+    pub from: Health,
+    /// Now.
+    pub to: Health,
+    /// In words for an operator.
+    pub why: String,
+}

@@ -1,0 +1,364 @@
+//! One instance with its three truths, and the books that all instances are entered in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{InstanceId, Ms, PoolId, ZoneId};
+use crate::fleet::change::{Change, HealthChange};
+use crate::fleet::health::{Turn, Ward};
+use crate::fleet::order::{ProbeError, ProbeOrder};
+use crate::model::{Admin, Health, HealthSettings, Instance, InstanceRow, Life, Standing};
+
+/// The name of an instance among all pools.
+pub(super) type Key = (PoolId, InstanceId);
+
+/// Who says that an instance is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Origin {
+    /// The config.
+    Static,
+    /// The provisioner's list.
+    Provisioned,
+}
+
+/// Where an instance is to be found, and how much it may carry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Site<'a> {
+    pub zone: &'a ZoneId,
+    pub address: SocketAddr,
+    pub weight: u32,
+}
+
+/// One instance.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub instance: Arc<Instance>,
+    pub origin: Origin,
+    pub life: Life,
+    ward: Ward,
+    /// Whether it was ever up.
+    served: bool,
+    /// Whether its provider says that it is broken.
+    failed: bool,
+    /// Where it stands in the agenda.
+    entered: Option<Ms>,
+}
+
+/// What is kept over all pools: due times, facts, operators' orders.
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    /// Who is to be probed when; the serial makes the key unique.
+    pub agenda: BTreeMap<(Ms, u64), Key>,
+    /// Who drains until when.
+    pub draining: BTreeMap<Key, Ms>,
+    /// What operators said, for instances that exist and for those that may come. No entry means
+    /// enabled.
+    pub admin: BTreeMap<PoolId, BTreeMap<InstanceId, Admin>>,
+    /// Facts not yet taken.
+    pub changes: Vec<Change>,
+    /// Whether the census would read differently than the last time.
+    pub changed: bool,
+    /// Whether the first round of probes is over.
+    pub ready: bool,
+    /// Serials of those in the first round that have not answered yet.
+    pub first_round: BTreeSet<u64>,
+}
+
+impl Books {
+    /// An operator says this of the instance.
+    pub fn set_admin(&mut self, pool: &PoolId, id: &InstanceId, admin: Admin) {
+        self.changed = true;
+        if admin == Admin::Enabled {
+            self.forget_admin(pool, id);
+        } else {
+            self.admin.entry(pool.clone()).or_default().insert(id.clone(), admin);
+        }
+    }
+
+    /// Forgets what an operator said of the instance.
+    pub fn forget_admin(&mut self, pool: &PoolId, id: &InstanceId) {
+        if let Some(said) = self.admin.get_mut(pool) {
+            said.remove(id);
+            if said.is_empty() {
+                self.admin.remove(pool);
+            }
+        }
+    }
+
+    /// The first round of probes ends when nobody in it is left to answer.
+    pub fn note_ready(&mut self) {
+        if !self.ready && self.first_round.is_empty() {
+            self.ready = true;
+            self.changed = true;
+        }
+    }
+}
+
+impl Member {
+    /// A new instance, entered in the books.
+    pub fn new(
+        now: Ms,
+        (pool, id): Key,
+        site: Site<'_>,
+        origin: Origin,
+        settings: &HealthSettings,
+        books: &mut Books,
+    ) -> Self {
+        let ward = Ward::new(now, &id, settings, origin == Origin::Provisioned);
+        let served = ward.health() == Health::Up;
+        let serving = served || origin == Origin::Static;
+        let instance = Arc::new(Instance {
+            id,
+            pool,
+            zone: site.zone.clone(),
+            address: site.address,
+            weight: site.weight,
+            vitals: Arc::default(),
+        });
+        if !books.ready {
+            books.first_round.insert(instance.vitals.serial);
+        }
+        books.changed = true;
+        books.changes.push(Change::Added {
+            pool: instance.pool.clone(),
+            instance: instance.id.clone(),
+            zone: instance.zone.clone(),
+            address: instance.address,
+        });
+        let life = if serving { Life::Serving } else { Life::Booting };
+        let mut member =
+            Self { instance, origin, life, ward, served, failed: false, entered: None };
+        member.enter(books);
+        member
+    }
+
+    /// Another zone or weight: a new value, the same counters.
+    pub fn relocate(&mut self, site: Site<'_>, books: &mut Books) {
+        if self.instance.zone != *site.zone || self.instance.weight != site.weight {
+            self.instance = Arc::new(Instance {
+                id: self.instance.id.clone(),
+                pool: self.instance.pool.clone(),
+                zone: site.zone.clone(),
+                address: self.instance.address,
+                weight: site.weight,
+                vitals: Arc::clone(&self.instance.vitals),
+            });
+            books.changed = true;
+        }
+    }
+
+    /// It is gone. A provisioned machine no longer exists, so who waits for it stops waiting; one
+    /// that only left the config may finish what runs.
+    pub fn dismiss(&self, why: &'static str, books: &mut Books) {
+        let vitals = &self.instance.vitals;
+        if let Some(at) = self.entered {
+            books.agenda.remove(&(at, vitals.serial));
+        }
+        books.draining.remove(&self.key());
+        books.first_round.remove(&vitals.serial);
+        if self.origin == Origin::Provisioned {
+            vitals.close();
+            vitals.set_down(true);
+        }
+        books.changed = true;
+        books.changes.push(Change::Removed {
+            pool: self.instance.pool.clone(),
+            instance: self.instance.id.clone(),
+            zone: self.instance.zone.clone(),
+            why,
+        });
+    }
+
+    /// The probe that is due now.
+    pub fn ask(&mut self, settings: &HealthSettings) -> ProbeOrder {
+        self.entered = None;
+        let asked = self.ward.start(settings);
+        ProbeOrder {
+            instance: Arc::clone(&self.instance),
+            check: settings.check.clone(),
+            timeout: asked.timeout,
+            lane: asked.lane,
+            number: asked.number,
+        }
+    }
+
+    /// The result of a probe, if it is the one that counts.
+    pub fn handle_probe(
+        &mut self,
+        now: Ms,
+        settings: &HealthSettings,
+        order: &ProbeOrder,
+        outcome: &Result<Duration, ProbeError>,
+        books: &mut Books,
+    ) {
+        let vitals = Arc::clone(&self.instance.vitals);
+        if vitals.serial != order.instance.vitals.serial
+            || !self.ward.awaits(order.number)
+            || !self.is_watched()
+        {
+            return;
+        }
+        let turn = self.ward.handle_result(now, settings, vitals.is_suspect(), outcome);
+        if !matches!(outcome, Err(ProbeError::Local(_))) {
+            vitals.clear_suspicion();
+        }
+        self.settle(turn, books);
+    }
+
+    /// If traffic waits for it in vain, has a probe settle that, or voids the suspicion.
+    pub fn handle_suspicion(&mut self, now: Ms, settings: &HealthSettings, books: &mut Books) {
+        if !self.instance.vitals.is_suspect() {
+            return;
+        }
+        if self.is_watched() && self.ward.handle_suspicion(now, settings) {
+            self.enter(books);
+        } else {
+            self.instance.vitals.clear_suspicion();
+        }
+    }
+
+    /// The checks of the pool were changed.
+    pub fn reschedule(&mut self, now: Ms, settings: &HealthSettings, books: &mut Books) {
+        if !self.failed {
+            let turn = self.ward.reschedule(now, settings);
+            self.settle(turn, books);
+        }
+    }
+
+    /// Its provider says that it is broken (`Some`, and why) or that it is not.
+    pub fn set_failed(
+        &mut self,
+        now: Ms,
+        why: Option<&str>,
+        settings: &HealthSettings,
+        books: &mut Books,
+    ) {
+        if self.failed == why.is_some() {
+            return;
+        }
+        self.failed = why.is_some();
+        let turn = match why {
+            Some(why) => self.ward.condemn(why),
+            None => self.ward.reschedule(now, settings),
+        };
+        self.settle(turn, books);
+    }
+
+    /// Nothing new goes there; what runs may finish until the deadline. Said again, the earlier
+    /// deadline holds.
+    pub fn drain(&mut self, deadline: Ms, books: &mut Books) {
+        let deadline = match self.life {
+            Life::Drained | Life::Terminating => return,
+            Life::Draining { deadline: before } => before.min(deadline),
+            Life::Ordered | Life::Booting | Life::Ramping | Life::Serving => deadline,
+        };
+        self.set_life(Life::Draining { deadline }, books);
+        books.draining.insert(self.key(), deadline);
+    }
+
+    /// Drained once nothing runs, or at the deadline. Says whether it is.
+    pub fn finish_drain(&mut self, now: Ms, books: &mut Books) -> bool {
+        let Life::Draining { deadline } = self.life else {
+            return true;
+        };
+        let vitals = &self.instance.vitals;
+        if !vitals.close_if_idle() {
+            if now < deadline {
+                return false;
+            }
+            vitals.close();
+        }
+        self.set_life(Life::Drained, books);
+        true
+    }
+
+    /// Wanted again, if it is not drained already.
+    pub fn revive(&mut self, books: &mut Books) {
+        if matches!(self.life, Life::Draining { .. }) {
+            books.draining.remove(&self.key());
+            self.instance.vitals.reopen();
+            self.set_life(if self.served { Life::Serving } else { Life::Booting }, books);
+        }
+    }
+
+    /// It is being taken away, and nothing brings it back.
+    pub fn terminate(&mut self, books: &mut Books) {
+        books.draining.remove(&self.key());
+        self.instance.vitals.close();
+        self.set_life(Life::Terminating, books);
+    }
+
+    /// As the census has it.
+    pub fn row(&self, admin: Admin) -> InstanceRow {
+        InstanceRow {
+            instance: Arc::clone(&self.instance),
+            standing: Standing { health: self.ward.health(), admin, life: self.life },
+        }
+    }
+
+    /// Whether probes mean anything: not any more when it is broken or about to go.
+    fn is_watched(&self) -> bool {
+        !self.failed && !matches!(self.life, Life::Drained | Life::Terminating)
+    }
+
+    fn key(&self) -> Key {
+        (self.instance.pool.clone(), self.instance.id.clone())
+    }
+
+    /// Carries a turn of health to the counters, the life and the books.
+    fn settle(&mut self, turn: Option<Turn>, books: &mut Books) {
+        if let Some(Turn { from, to, why }) = turn {
+            self.instance.vitals.set_down(to == Health::Down);
+            books.changed = true;
+            books.changes.push(Change::Health(HealthChange {
+                pool: self.instance.pool.clone(),
+                instance: self.instance.id.clone(),
+                zone: self.instance.zone.clone(),
+                from,
+                to,
+                why,
+            }));
+            self.served |= to == Health::Up;
+            if to == Health::Up && self.life == Life::Booting {
+                self.set_life(Life::Serving, books);
+            }
+        }
+        self.enter(books);
+    }
+
+    fn set_life(&mut self, to: Life, books: &mut Books) {
+        let from = std::mem::replace(&mut self.life, to);
+        if from != to {
+            books.changed = true;
+            books.changes.push(Change::Life {
+                pool: self.instance.pool.clone(),
+                instance: self.instance.id.clone(),
+                zone: self.instance.zone.clone(),
+                from,
+                to,
+            });
+        }
+        self.enter(books);
+    }
+
+    /// Keeps the agenda true to when its next probe is due, and the first round to who is awaited.
+    fn enter(&mut self, books: &mut Books) {
+        let serial = self.instance.vitals.serial;
+        if self.ward.settled() || !self.is_watched() {
+            books.first_round.remove(&serial);
+        }
+        let due = self.ward.due().filter(|_| self.is_watched());
+        if due == self.entered {
+            return;
+        }
+        if let Some(at) = self.entered {
+            books.agenda.remove(&(at, serial));
+        }
+        if let Some(at) = due {
+            books.agenda.insert((at, serial), self.key());
+        }
+        self.entered = due;
+    }
+}

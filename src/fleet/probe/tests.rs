@@ -1,0 +1,230 @@
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::model::Instance;
+
+const LONG: Duration = Duration::from_secs(10);
+
+fn http() -> HealthCheck {
+    HealthCheck::Http { path: "/healthz".into() }
+}
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a socket");
+    let address = listener.local_addr().expect("an address");
+    (listener, address)
+}
+
+/// Reads until the end of a request head.
+async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("a request"));
+    }
+    String::from_utf8(head).expect("text")
+}
+
+/// Probes a server that answers the request with these pieces, each in a segment of its own, and
+/// then closes. Returns the outcome and the request.
+async fn answered(pieces: &[&[u8]], timeout: Duration) -> (Result<Duration, ProbeError>, String) {
+    let (listener, address) = listener().await;
+    let server = async {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        stream.set_nodelay(true).expect("an option");
+        let head = read_head(&mut stream).await;
+        for piece in pieces {
+            stream.write_all(piece).await.expect("a write");
+            tokio::task::yield_now().await;
+        }
+        head
+    };
+    let check = http();
+    tokio::join!(probe(Clock::start(), address, &check, timeout), server)
+}
+
+#[tokio::test]
+async fn answers_are_judged_by_their_status() {
+    type Row<'a> = (&'a [&'a [u8]], Result<(), ProbeError>);
+    let table: [Row<'_>; 12] = [
+        (&[b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"], Ok(())),
+        (&[b"HTTP/1.0 204 No Content\r\n\r\n"], Ok(())),
+        (&[b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n"], Ok(())),
+        (&[b"HTTP/1.1 200\r\n\r\n"], Ok(())),
+        (&[b"HT", b"TP/1.1 2", b"00 O", b"K\r", b"\n\r\n"], Ok(())),
+        (&[b"HTTP/1.1 503 Service Unavailable\r\n\r\n"], Err(ProbeError::Status(503))),
+        (&[b"HTTP/1.1 404 Not Found\r\n\r\nwhat?"], Err(ProbeError::Status(404))),
+        (&[], Err(ProbeError::Closed)),
+        (&[b"HTTP/1.1 200 OK"], Err(ProbeError::NotHttp)),
+        (&[b"SSH-2.0-OpenSSH_9.2\r\n"], Err(ProbeError::NotHttp)),
+        (&[b"HTTP/1.1 2x0 OK\r\n\r\n"], Err(ProbeError::NotHttp)),
+        (&[&[b'x'; 5_000]], Err(ProbeError::NotHttp)),
+    ];
+    for (pieces, expected) in table {
+        let (outcome, request) = answered(pieces, LONG).await;
+        assert_eq!(outcome.map(|_| ()), expected, "{pieces:?}");
+        assert!(request.starts_with("GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:"), "{request}");
+        assert!(request.contains("\r\nUser-Agent: tidegate-probe\r\n"), "{request}");
+        assert!(request.contains("\r\nConnection: close\r\n"), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_there_is_refused() {
+    let (listener, address) = listener().await;
+    drop(listener);
+    for check in [HealthCheck::Tcp, http()] {
+        let outcome = probe(Clock::start(), address, &check, LONG).await;
+        assert_eq!(outcome, Err(ProbeError::Refused));
+    }
+    assert_eq!(ProbeError::Refused.to_string(), "connection refused");
+}
+
+#[tokio::test]
+async fn one_that_accepts_and_says_nothing_is_out_of_time() {
+    let (_listener, address) = listener().await;
+    let timeout = Duration::from_millis(80);
+    let clock = Clock::start();
+    let outcome = probe(clock, address, &http(), timeout).await;
+    assert_eq!(outcome, Err(ProbeError::Timeout(timeout)));
+    assert!(clock.elapsed() >= timeout);
+    assert_eq!(ProbeError::Timeout(timeout).to_string(), "no answer within 80ms");
+    assert!(probe(clock, address, &HealthCheck::Tcp, LONG).await.is_ok(), "it does accept");
+}
+
+#[tokio::test]
+async fn a_reset_is_told_as_such() {
+    let (listener, address) = listener().await;
+    let server = async {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        read_head(&mut stream).await;
+        stream.set_zero_linger().expect("an option");
+    };
+    let check = http();
+    let (outcome, ()) = tokio::join!(probe(Clock::start(), address, &check, LONG), server);
+    assert_eq!(outcome, Err(ProbeError::Broken(io::ErrorKind::ConnectionReset)));
+}
+
+#[tokio::test]
+async fn a_stall_of_this_node_is_not_blamed_on_the_instance() {
+    let (_listener, address) = listener().await;
+    let timeout = Duration::from_millis(50);
+    let stall = async {
+        tokio::task::yield_now().await;
+        // Blocks the whole runtime on purpose, as an overloaded node would.
+        std::thread::sleep(timeout + STALL + Duration::from_millis(100));
+    };
+    let check = http();
+    let (outcome, ()) = tokio::join!(probe(Clock::start(), address, &check, timeout), stall);
+    assert!(matches!(outcome, Err(ProbeError::Local(_))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn the_whole_answer_is_read_and_the_end_is_clean() {
+    let (listener, address) = listener().await;
+    let server = async {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        read_head(&mut stream).await;
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 30000\r\n\r\n";
+        stream.write_all(head).await.expect("the head");
+        tokio::task::yield_now().await;
+        stream.write_all(&[b'x'; 30_000]).await.expect("the body is taken");
+        stream.shutdown().await.expect("an end");
+        stream.read(&mut [0; 8]).await
+    };
+    let check = http();
+    let (outcome, end) = tokio::join!(probe(Clock::start(), address, &check, LONG), server);
+    assert!(outcome.is_ok(), "{outcome:?}");
+    assert_eq!(end.expect("no reset"), 0, "the probe closed after the server");
+}
+
+#[tokio::test]
+async fn a_connection_that_the_instance_keeps_open_ends_in_a_reset() {
+    for check in [HealthCheck::Tcp, http()] {
+        let (listener, address) = listener().await;
+        let server = async {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            if check != HealthCheck::Tcp {
+                read_head(&mut stream).await;
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("an answer");
+            }
+            stream.read(&mut [0; 8]).await
+        };
+        let (outcome, end) = tokio::join!(probe(Clock::start(), address, &check, LONG), server);
+        assert!(outcome.is_ok(), "{outcome:?}");
+        let end = end.expect_err("no orderly end, so no TIME_WAIT").kind();
+        assert_eq!(end, io::ErrorKind::ConnectionReset);
+    }
+}
+
+fn order(address: SocketAddr, lane: Lane, timeout: Duration) -> ProbeOrder {
+    let instance = Instance {
+        id: "i".into(),
+        pool: "p".into(),
+        zone: "a".into(),
+        address,
+        weight: 1,
+        vitals: Arc::default(),
+    };
+    ProbeOrder { instance: Arc::new(instance), check: http(), timeout, lane, number: 1 }
+}
+
+#[tokio::test]
+async fn a_lane_is_bounded_and_does_not_hold_up_the_others() {
+    let (hanging, hangs) = listener().await;
+    let (answering, answers) = listener().await;
+    let held = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&held);
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((mut stream, _)) = hanging.accept().await {
+            // Only a probe that runs sends a request.
+            read_head(&mut stream).await;
+            counted.fetch_add(1, Ordering::SeqCst);
+            kept.push(stream);
+        }
+    });
+    let prober = Prober::new(Clock::start());
+    let (sender, mut results) = mpsc::channel(16);
+    for _ in 0..Lane::Steady.width() + 50 {
+        prober.start(order(hangs, Lane::Steady, LONG), sender.clone());
+    }
+    let full = async {
+        while held.load(Ordering::SeqCst) < Lane::Steady.width() {
+            tokio::task::yield_now().await;
+        }
+    };
+    time::timeout(LONG, full).await.expect("the lane fills up");
+    prober.start(order(answers, Lane::Suspect, LONG), sender);
+    let server = async {
+        let (mut stream, _) = answering.accept().await.expect("a connection");
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("an answer");
+    };
+    let (result, ()) = tokio::join!(time::timeout(LONG / 2, results.recv()), server);
+    let result = result.expect("in time").expect("a result");
+    assert_eq!((result.order.lane, result.outcome.is_ok()), (Lane::Suspect, true));
+    assert_eq!(held.load(Ordering::SeqCst), Lane::Steady.width(), "the rest waits its turn");
+}
+
+#[tokio::test]
+async fn every_order_has_its_result_also_when_they_are_taken_slowly() {
+    let (listener, address) = listener().await;
+    drop(listener);
+    let prober = Prober::new(Clock::start());
+    let (sender, mut results) = mpsc::channel(1);
+    for number in 0..200 {
+        let order = ProbeOrder { number, ..order(address, Lane::Steady, LONG) };
+        prober.start(order, sender.clone());
+    }
+    drop(sender);
+    let mut numbers = Vec::new();
+    while let Some(result) = time::timeout(LONG, results.recv()).await.expect("in time") {
+        assert_eq!(result.outcome, Err(ProbeError::Refused));
+        numbers.push(result.order.number);
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..200).collect::<Vec<u64>>());
+}

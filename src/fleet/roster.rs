@@ -1,0 +1,312 @@
+//! The instances of one pool, from the two sources that name them: the config and the
+//! provisioner's list.
+
+use std::collections::HashSet;
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{InstanceId, Ms, ZoneId};
+use crate::fleet::member::{Books, Member, Origin, Site};
+use crate::fleet::order::{ProbeError, ProbeOrder};
+use crate::model::{Admin, Life, Machine, MachineState, Pool, PoolRow};
+
+/// The instances of one pool.
+#[derive(Debug)]
+pub(super) struct Roster {
+    pub pool: Arc<Pool>,
+    /// It has left the config, and what was provisioned for it is being taken away.
+    pub retired: bool,
+    members: BTreeMap<InstanceId, Member>,
+    /// Asked for, without an address yet.
+    orders: BTreeMap<InstanceId, Order>,
+    /// What its agent wants: instances, and the demand in requests per second.
+    wants: Option<(u32, f64)>,
+}
+
+/// A machine without an address.
+#[derive(Debug)]
+struct Order {
+    zone: ZoneId,
+    /// What the agent said before there was an instance to say it of.
+    leaving: Option<Life>,
+}
+
+impl Roster {
+    /// A pool without instances; [`Roster::configure`] brings those of the config.
+    pub fn new(pool: Arc<Pool>) -> Self {
+        Self {
+            pool,
+            retired: false,
+            members: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            wants: None,
+        }
+    }
+
+    /// The pool as the config has it now.
+    pub fn configure(&mut self, now: Ms, pool: &Arc<Pool>, books: &mut Books) {
+        let before = std::mem::replace(&mut self.pool, Arc::clone(pool));
+        books.changed |= self.retired || *before != **pool;
+        self.retired = false;
+        let named: HashSet<&InstanceId> = pool.instances.iter().map(|one| &one.id).collect();
+        self.dismiss_where(books, "left the config", |id, member| {
+            member.origin == Origin::Static && !named.contains(id)
+        });
+        if before.health.check != pool.health.check
+            || before.health.interval != pool.health.interval
+        {
+            for member in self.members.values_mut() {
+                member.reschedule(now, &pool.health, books);
+            }
+        }
+        for one in &pool.instances {
+            let site = Site { zone: &one.zone, address: one.address, weight: one.weight };
+            self.place(now, &one.id, site, Origin::Static, books);
+        }
+    }
+
+    /// The pool has left the config. Says whether anything of it remains (or may yet come) that
+    /// its agent has to take away.
+    pub fn retire(&mut self, books: &mut Books) -> bool {
+        books.changed |= !self.retired;
+        self.retired = true;
+        self.wants = None;
+        self.dismiss_where(books, "its pool left the config", |_, member| {
+            member.origin == Origin::Static
+        });
+        self.pool.provisioning.is_some() || !self.members.is_empty() || !self.orders.is_empty()
+    }
+
+    /// Nothing that was provisioned exists any more.
+    pub fn forget_provisioned(&mut self, books: &mut Books) {
+        self.orders.clear();
+        self.wants = None;
+        books.changed = true;
+        self.dismiss_where(books, "its pool is no longer provisioned", |_, member| {
+            member.origin == Origin::Provisioned
+        });
+    }
+
+    /// Everything that exists, from the provider.
+    pub fn handle_listing(&mut self, now: Ms, machines: &[Machine], books: &mut Books) {
+        let listed: HashSet<&InstanceId> = machines.iter().map(|machine| &machine.id).collect();
+        self.dismiss_where(books, "no longer exists", |id, member| {
+            member.origin == Origin::Provisioned && !listed.contains(id)
+        });
+        let orders = self.orders.len();
+        self.orders.retain(|id, _| listed.contains(id));
+        books.changed |= self.orders.len() != orders;
+        for machine in machines {
+            self.see(now, machine, books);
+        }
+        let id = &self.pool.id;
+        if let Some(said) = books.admin.get_mut(id) {
+            said.retain(|id, _| listed.contains(id) || self.members.contains_key(id));
+        }
+    }
+
+    /// No new traffic to these. One without an address will drain as soon as it has one.
+    pub fn drain(&mut self, ids: &[InstanceId], deadline: Ms, books: &mut Books) {
+        self.for_provisioned(
+            ids,
+            books,
+            |member, books| member.drain(deadline, books),
+            |order| {
+                if order.leaving.is_none() {
+                    order.leaving = Some(Life::Draining { deadline });
+                }
+            },
+        );
+    }
+
+    /// These were draining and are wanted again.
+    pub fn revive(&mut self, ids: &[InstanceId], books: &mut Books) {
+        self.for_provisioned(ids, books, Member::revive, |order| {
+            if order.leaving != Some(Life::Terminating) {
+                order.leaving = None;
+            }
+        });
+    }
+
+    /// These are being taken away.
+    pub fn terminate(&mut self, ids: &[InstanceId], books: &mut Books) {
+        self.for_provisioned(ids, books, Member::terminate, |order| {
+            order.leaving = Some(Life::Terminating);
+        });
+    }
+
+    /// What the agent wants. The demand moves every second and is in every census; it is no reason
+    /// to publish one.
+    pub fn set_wants(&mut self, desired: u32, demand_rps: f64, books: &mut Books) {
+        books.changed |= self.wants.is_none_or(|(before, _)| before != desired);
+        self.wants = Some((desired, demand_rps));
+    }
+
+    /// Whether there is an instance of that name, or will be.
+    pub fn knows(&self, id: &InstanceId) -> bool {
+        self.members.contains_key(id) || self.orders.contains_key(id)
+    }
+
+    /// Goes on with the drain of this instance; says whether there is nothing more to do.
+    pub fn finish_drain(&mut self, now: Ms, id: &InstanceId, books: &mut Books) -> bool {
+        self.members.get_mut(id).is_none_or(|member| member.finish_drain(now, books))
+    }
+
+    /// The probe of this instance that is due now.
+    pub fn ask(&mut self, id: &InstanceId) -> Option<ProbeOrder> {
+        Some(self.members.get_mut(id)?.ask(&self.pool.health))
+    }
+
+    /// A probe was made.
+    pub fn handle_probe(
+        &mut self,
+        now: Ms,
+        order: &ProbeOrder,
+        outcome: &Result<Duration, ProbeError>,
+        books: &mut Books,
+    ) {
+        if let Some(member) = self.members.get_mut(&order.instance.id) {
+            member.handle_probe(now, &self.pool.health, order, outcome, books);
+        }
+    }
+
+    /// Looks for instances that traffic waits for in vain.
+    pub fn handle_suspicions(&mut self, now: Ms, books: &mut Books) {
+        for member in self.members.values_mut() {
+            member.handle_suspicion(now, &self.pool.health, books);
+        }
+    }
+
+    /// As the census has it.
+    pub fn row(&self, books: &Books) -> PoolRow {
+        let pool = &self.pool.id;
+        let said = books.admin.get(pool);
+        let admin = |id| said.and_then(|said| said.get(id)).copied();
+        let mut instances: Vec<_> = self
+            .members
+            .iter()
+            .map(|(id, member)| member.row(admin(id).unwrap_or(Admin::Enabled)))
+            .collect();
+        // Members are in the order of their names, and the sort is stable.
+        instances.sort_by(|a, b| a.instance.zone.cmp(&b.instance.zone));
+        let ordered = self
+            .orders
+            .iter()
+            .filter(|(_, order)| order.leaving.is_none())
+            .map(|(id, order)| (id.clone(), order.zone.clone()))
+            .collect();
+        let (desired, demand_rps) = self.wants.unwrap_or((self.first_desired(), 0.0));
+        PoolRow { pool: Arc::clone(&self.pool), instances, ordered, desired, demand_rps }
+    }
+
+    /// What is desired as long as no agent has said so.
+    fn first_desired(&self) -> u32 {
+        match &self.pool.scaling {
+            _ if self.retired => 0,
+            Some(scaling) => scaling.min,
+            None => u32::try_from(self.pool.instances.len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// One machine of the provider's list.
+    fn see(&mut self, now: Ms, machine: &Machine, books: &mut Books) {
+        let id = &machine.id;
+        let known = self.members.get(id);
+        if known.is_some_and(|member| member.origin == Origin::Static) {
+            return;
+        }
+        // A list that leaves out an address that was there is no news: the probes will tell.
+        let Some(address) = machine.address.or(known.map(|member| member.instance.address)) else {
+            return self.see_order(machine, books);
+        };
+        let leaving = self.orders.remove(id).and_then(|order| order.leaving);
+        let site = Site { zone: &machine.zone, address, weight: 1 };
+        let pool = Arc::clone(&self.pool);
+        let member = self.place(now, id, site, Origin::Provisioned, books);
+        let failure = match &machine.state {
+            MachineState::Failed(why) => Some(why.as_str()),
+            _ => None,
+        };
+        member.set_failed(now, failure, &pool.health, books);
+        match leaving {
+            Some(Life::Draining { deadline }) => member.drain(deadline, books),
+            Some(_) => member.terminate(books),
+            None if machine.state == MachineState::Stopping => member.terminate(books),
+            None => {}
+        }
+    }
+
+    /// One machine that has no address.
+    fn see_order(&mut self, machine: &Machine, books: &mut Books) {
+        let comes = matches!(machine.state, MachineState::Creating | MachineState::Running);
+        if !comes {
+            books.changed |= self.orders.remove(&machine.id).is_some();
+        } else if !self.orders.contains_key(&machine.id) {
+            books.changed = true;
+            let order = Order { zone: machine.zone.clone(), leaving: None };
+            self.orders.insert(machine.id.clone(), order);
+        }
+    }
+
+    /// The instance of that name at that site: as it is, moved, or new.
+    fn place(
+        &mut self,
+        now: Ms,
+        id: &InstanceId,
+        site: Site<'_>,
+        origin: Origin,
+        books: &mut Books,
+    ) -> &mut Member {
+        let key = (self.pool.id.clone(), id.clone());
+        match self.members.entry(id.clone()) {
+            Entry::Vacant(slot) => {
+                slot.insert(Member::new(now, key, site, origin, &self.pool.health, books))
+            }
+            Entry::Occupied(slot) => {
+                let member = slot.into_mut();
+                if member.origin == origin && member.instance.address == site.address {
+                    member.relocate(site, books);
+                } else {
+                    member.dismiss("another instance has its name now", books);
+                    *member = Member::new(now, key, site, origin, &self.pool.health, books);
+                }
+                member
+            }
+        }
+    }
+
+    /// Removes the instances that `gone` picks, with what operators said of them.
+    fn dismiss_where(
+        &mut self,
+        books: &mut Books,
+        why: &'static str,
+        mut gone: impl FnMut(&InstanceId, &Member) -> bool,
+    ) {
+        for (id, member) in self.members.extract_if(.., |id, member| gone(id, member)) {
+            books.forget_admin(&self.pool.id, &id);
+            member.dismiss(why, books);
+        }
+    }
+
+    /// Applies what an agent says of its instances. It has no say in those of the config.
+    fn for_provisioned(
+        &mut self,
+        ids: &[InstanceId],
+        books: &mut Books,
+        mut on_member: impl FnMut(&mut Member, &mut Books),
+        mut on_order: impl FnMut(&mut Order),
+    ) {
+        for id in ids {
+            if let Some(order) = self.orders.get_mut(id) {
+                on_order(order);
+                books.changed = true;
+            }
+            if let Some(member) = self.members.get_mut(id)
+                && member.origin == Origin::Provisioned
+            {
+                on_member(member, books);
+            }
+        }
+    }
+}

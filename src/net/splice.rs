@@ -1,0 +1,100 @@
+//! Moving bytes from socket to socket through a pipe, without copying them to user space
+//! (`splice(2)`).
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// Asked of the kernel for each pipe: few large moves are what makes splicing cheap. A user without
+/// privileges may have 64 of these; beyond, the kernel refuses and the pipe keeps its 64 KiB.
+const PIPE_BYTES: usize = 1 << 20;
+
+/// At most this many idle pipes are kept per worker: each is two file descriptors and, once used,
+/// up to a MiB of kernel memory.
+const KEPT: usize = 16;
+
+/// A worker's unused pipes.
+#[derive(Debug, Default)]
+pub struct Pipes {
+    free: RefCell<Vec<(OwnedFd, OwnedFd)>>,
+}
+
+/// A pipe, borrowed while bytes move. One that is dropped with bytes in it is not used again.
+#[derive(Debug)]
+pub struct Pipe {
+    ends: Option<(OwnedFd, OwnedFd)>,
+    held: usize,
+    home: Rc<Pipes>,
+}
+
+impl Pipes {
+    /// An empty pipe.
+    ///
+    /// # Errors
+    /// If there are no file descriptors left.
+    pub fn borrow(self: &Rc<Self>) -> io::Result<Pipe> {
+        let ends = match self.free.borrow_mut().pop() {
+            Some(ends) => ends,
+            None => {
+                let ends = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+                // Refused without privileges: the default size serves, only slower.
+                let _ = fcntl_setpipe_size(&ends.1, PIPE_BYTES);
+                ends
+            }
+        };
+        Ok(Pipe { ends: Some(ends), held: 0, home: Rc::clone(self) })
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        let mut free = self.home.free.borrow_mut();
+        if self.held == 0
+            && free.len() < KEPT
+            && let Some(ends) = self.ends.take()
+        {
+            free.push(ends);
+        }
+    }
+}
+
+impl Pipe {
+    /// Bytes that are in the pipe.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Moves up to `len` bytes from `socket` into the empty pipe; 0 is the end of the stream.
+    ///
+    /// # Errors
+    /// `WouldBlock` if nothing is there to read; else what the socket says.
+    pub fn fill(&mut self, socket: &TcpStream, len: usize) -> io::Result<usize> {
+        debug_assert_eq!(self.held, 0, "a full pipe and an empty socket would look alike");
+        let Some((_, into)) = &self.ends else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        let moved = socket.try_io(Interest::READABLE, || {
+            Ok(splice(socket, None, into, None, len.min(PIPE_BYTES), FLAGS)?)
+        })?;
+        self.held += moved;
+        Ok(moved)
+    }
+
+    /// Moves what the pipe holds on to `socket`, as much as it takes.
+    ///
+    /// # Errors
+    /// `WouldBlock` if it takes nothing now; else what the socket says.
+    pub fn empty(&mut self, socket: &TcpStream) -> io::Result<usize> {
+        let Some((from, _)) = &self.ends else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        let moved = socket.try_io(Interest::WRITABLE, || {
+            Ok(splice(from, None, socket, None, self.held, FLAGS)?)
+        })?;
+        self.held -= moved;
+        Ok(moved)
+    }
+}
+
+const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);

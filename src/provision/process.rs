@@ -1,1 +1,0 @@
-//! Instances as child processes on loopback addresses.

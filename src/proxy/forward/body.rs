@@ -1,0 +1,84 @@
+//! Bodies in motion: the two traits that each codec fills.
+//!
+//! A source lends pieces, a sink takes them; whoever pumps from one to the other does not know what
+//! they speak. Nothing is buffered whole: a sink that does not take stops the source.
+
+use std::future::Future;
+use std::io;
+
+use crate::proxy::wire::Piece;
+use crate::proxy::wire::chunked::ChunkError;
+
+/// Why a body stopped moving.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The stream ended in the middle.
+    #[error("the connection was closed in the middle of a body")]
+    Cut,
+    /// The source gave more than its head announced.
+    #[error("more bytes than the head announced")]
+    Surplus,
+    /// The other side neither reads nor writes.
+    #[error("no progress in time")]
+    Timeout,
+    /// The chunks make no sense.
+    #[error("broken chunked coding: {0}")]
+    Coding(#[from] ChunkError),
+    /// What the socket says.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Lends the pieces of a body.
+pub trait BodySource {
+    /// Whether [`BodySource::next`] has something to say without waiting.
+    fn is_ready(&self) -> bool;
+
+    /// The whole body, if all of it is here already and nothing of it was taken: then it may be
+    /// sent again. Nothing is consumed.
+    fn whole(&self) -> Option<&[u8]>;
+
+    /// Drops the whole body that [`BodySource::whole`] showed: it was sent, and is not needed again.
+    fn discard_whole(&mut self);
+
+    /// The next piece; `None` after the last. The one before is used up by then.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Piece<'_>>, BodyError>>;
+}
+
+/// Takes the pieces of a body.
+pub trait BodySink {
+    /// Takes a piece; may keep small ones back until [`BodySink::flush`].
+    fn write(&mut self, piece: Piece<'_>) -> impl Future<Output = Result<(), BodyError>>;
+
+    /// Sends what was kept back.
+    fn flush(&mut self) -> impl Future<Output = Result<(), BodyError>>;
+
+    /// Marks the end and sends everything.
+    fn finish(&mut self) -> impl Future<Output = Result<(), BodyError>>;
+}
+
+/// Which side of a [`pump`] gave up.
+#[derive(Debug)]
+pub enum PumpError {
+    /// The source.
+    Source(BodyError),
+    /// The sink.
+    Sink(BodyError),
+}
+
+/// Moves a body from its source to its sink.
+///
+/// # Errors
+/// Which side gave up, and why.
+pub async fn pump(source: &mut impl BodySource, sink: &mut impl BodySink) -> Result<(), PumpError> {
+    loop {
+        if !source.is_ready() {
+            // Whatever is slow to come must not hold up what is here.
+            sink.flush().await.map_err(PumpError::Sink)?;
+        }
+        match source.next().await.map_err(PumpError::Source)? {
+            Some(piece) => sink.write(piece).await.map_err(PumpError::Sink)?,
+            None => return sink.finish().await.map_err(PumpError::Sink),
+        }
+    }
+}

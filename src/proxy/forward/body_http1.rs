@@ -1,0 +1,359 @@
+//! Bodies on HTTP/1.1 connections, client and instance alike: a source that reads, a sink that
+//! writes.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use crate::net::splice::Pipes;
+use crate::observe::meter::Tally;
+use crate::proxy::buffer::Buffer;
+use crate::proxy::forward::body::{BodyError, BodySink, BodySource};
+use crate::proxy::timer::Timer;
+use crate::proxy::wire::chunked::{Decoded, Decoder, LAST, write_chunk_line};
+use crate::proxy::wire::{BodyLength, Piece};
+
+/// Bodies of at least this many bytes to come are spliced; smaller ones are cheaper copied, because
+/// a pipe costs two more system calls.
+const SPLICE_FROM: u64 = 64 * 1024;
+
+/// Pieces up to this size are gathered behind the head into one write; larger ones go out from
+/// where they are.
+const GATHER_UP_TO: usize = 4 * 1024;
+
+/// The body of a message, being read.
+#[derive(Debug)]
+pub struct H1Source<'a, 's> {
+    half: &'a mut ReadHalf<'s>,
+    buffer: &'a mut Buffer,
+    timer: &'a Timer,
+    pause: Duration,
+    left: Left,
+    /// Bytes of the buffer that the last piece lent.
+    lent: usize,
+    /// Something was lent: the body is not whole any more.
+    begun: bool,
+    /// The client waits for `100 Continue` before it sends the first byte.
+    invite: bool,
+    trailers: Vec<u8>,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+enum Left {
+    Exactly(u64),
+    Chunked(Decoder),
+    UntilClose,
+    Trailers,
+    Nothing,
+}
+
+impl<'a, 's> H1Source<'a, 's> {
+    /// The body of length `body` whose first bytes may be in `buffer`. A pause longer than `pause`
+    /// ends it.
+    pub fn new(
+        half: &'a mut ReadHalf<'s>,
+        buffer: &'a mut Buffer,
+        body: BodyLength,
+        timer: &'a Timer,
+        pause: Duration,
+    ) -> Self {
+        let left = match body {
+            BodyLength::None | BodyLength::Exactly(0) => Left::Nothing,
+            BodyLength::Exactly(length) => Left::Exactly(length),
+            BodyLength::Chunked => Left::Chunked(Decoder::default()),
+            BodyLength::UntilClose => Left::UntilClose,
+        };
+        Self {
+            half,
+            buffer,
+            timer,
+            pause,
+            left,
+            lent: 0,
+            begun: false,
+            invite: false,
+            trailers: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Sends `100 Continue` before the first read: the client waits for it.
+    pub fn invite_first(&mut self, invite: bool) {
+        self.invite = invite;
+    }
+
+    /// Whether the body was read to its end, so that what follows on the connection is a head.
+    pub fn is_done(&self) -> bool {
+        matches!(self.left, Left::Nothing)
+    }
+
+    /// Gives the last piece back to the buffer; says how many bytes were read, framing included.
+    pub fn end(self) -> u64 {
+        self.buffer.consume(self.lent);
+        self.bytes
+    }
+
+    fn consume(&mut self, framing: usize) {
+        self.buffer.consume(framing);
+        self.bytes += framing as u64;
+    }
+
+    async fn fill(&mut self) -> Result<usize, BodyError> {
+        if std::mem::take(&mut self.invite) {
+            // 25 bytes into an empty send buffer: the kernel takes them, or the client is gone.
+            self.half.as_ref().try_write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let read = self.buffer.read_from(&mut *self.half);
+        Ok(self.timer.within(self.pause, read).await.map_err(|_| BodyError::Timeout)??)
+    }
+
+    /// How many bytes of the buffer are the next piece; `None` if there is none in it.
+    fn next_in_buffer(&mut self) -> Result<Option<usize>, BodyError> {
+        let here = self.buffer.filled().len();
+        match &mut self.left {
+            Left::Exactly(left) if here > 0 => {
+                let len = (here as u64).min(*left);
+                *left -= len;
+                if *left == 0 {
+                    self.left = Left::Nothing;
+                }
+                Ok(Some(len as usize))
+            }
+            Left::UntilClose if here > 0 => Ok(Some(here)),
+            Left::Chunked(decoder) => match decoder.decode(self.buffer.filled())? {
+                Decoded::Data { skip, len } => {
+                    self.consume(skip);
+                    Ok(Some(len))
+                }
+                Decoded::More { skip } => {
+                    self.consume(skip);
+                    Ok(None)
+                }
+                Decoded::End { skip } => {
+                    self.trailers = std::mem::take(decoder).into_trailers();
+                    let none = self.trailers.is_empty();
+                    self.left = if none { Left::Nothing } else { Left::Trailers };
+                    self.consume(skip);
+                    Ok(None)
+                }
+            },
+            _ => Ok(None),
+        }
+    }
+}
+
+impl BodySource for H1Source<'_, '_> {
+    fn is_ready(&self) -> bool {
+        matches!(self.left, Left::Nothing | Left::Trailers)
+            || self.buffer.filled().len() > self.lent
+    }
+
+    fn whole(&self) -> Option<&[u8]> {
+        match self.left {
+            Left::Nothing if !self.begun => Some(&[]),
+            Left::Exactly(length) if !self.begun => {
+                self.buffer.filled().get(..usize::try_from(length).ok()?)
+            }
+            _ => None,
+        }
+    }
+
+    fn discard_whole(&mut self) {
+        if let (Left::Exactly(length), false) = (&self.left, self.begun) {
+            let length = *length;
+            self.consume(usize::try_from(length).unwrap_or(usize::MAX));
+            self.left = Left::Nothing;
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Piece<'_>>, BodyError> {
+        self.buffer.consume(std::mem::take(&mut self.lent));
+        self.begun = true;
+        loop {
+            if let Some(len) = self.next_in_buffer()? {
+                self.lent = len;
+                self.bytes += len as u64;
+                return Ok(Some(Piece::Bytes(&self.buffer.filled()[..len])));
+            }
+            match self.left {
+                Left::Nothing => return Ok(None),
+                Left::Trailers => {
+                    self.left = Left::Nothing;
+                    return Ok(Some(Piece::Trailers(&self.trailers)));
+                }
+                Left::Exactly(len) if len >= SPLICE_FROM && !self.invite => {
+                    self.left = Left::Nothing;
+                    self.bytes += len;
+                    return Ok(Some(Piece::Splice { from: self.half.as_ref(), len }));
+                }
+                Left::Exactly(_) | Left::Chunked(_) | Left::UntilClose => {}
+            }
+            if self.fill().await? == 0 {
+                if !matches!(self.left, Left::UntilClose) {
+                    return Err(BodyError::Cut);
+                }
+                self.left = Left::Nothing;
+            }
+        }
+    }
+}
+
+/// The body of a message, being written.
+#[derive(Debug)]
+pub struct H1Sink<'a, 's> {
+    half: &'a mut WriteHalf<'s>,
+    /// The head, and what was gathered behind it.
+    out: &'a mut Vec<u8>,
+    body: BodyLength,
+    timer: &'a Timer,
+    pause: Duration,
+    pipes: &'a Rc<Pipes>,
+    counter: Option<&'a Tally>,
+}
+
+impl<'a, 's> H1Sink<'a, 's> {
+    /// A body framed as `body`, behind the head that stands in `out`. A pause longer than `pause`
+    /// ends it.
+    pub fn new(
+        half: &'a mut WriteHalf<'s>,
+        out: &'a mut Vec<u8>,
+        body: BodyLength,
+        timer: &'a Timer,
+        pause: Duration,
+        pipes: &'a Rc<Pipes>,
+    ) -> Self {
+        Self { half, out, body, timer, pause, pipes, counter: None }
+    }
+
+    /// Adds every byte that is written, head and framing included, to `counter`.
+    pub fn counted(mut self, counter: &'a Tally) -> Self {
+        self.counter = Some(counter);
+        self
+    }
+
+    fn count(&self, bytes: usize) {
+        if let Some(counter) = self.counter {
+            counter.add(bytes as u64);
+        }
+    }
+
+    /// Sends what was gathered, and `data` behind it.
+    async fn send(&mut self, mut data: &[u8]) -> Result<(), BodyError> {
+        let mut sent = 0;
+        while sent < self.out.len() || !data.is_empty() {
+            let gathered = &self.out[sent..];
+            let half = &mut *self.half;
+            let write = poll_fn(|cx| {
+                let half = Pin::new(&mut *half);
+                if gathered.is_empty() {
+                    half.poll_write(cx, data)
+                } else if data.is_empty() {
+                    half.poll_write(cx, gathered)
+                } else {
+                    half.poll_write_vectored(cx, &[IoSlice::new(gathered), IoSlice::new(data)])
+                }
+            });
+            let n =
+                self.timer.within(self.pause, write).await.map_err(|_| BodyError::Timeout)??;
+            if n == 0 {
+                return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+            }
+            self.count(n);
+            let of_gathered = n.min(gathered.len());
+            sent += of_gathered;
+            data = &data[n - of_gathered..];
+        }
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Moves the next `len` bytes of `from` here, through a pipe.
+    async fn splice(&mut self, from: &TcpStream, mut len: u64) -> Result<(), BodyError> {
+        self.send(&[]).await?;
+        let mut pipe = self.pipes.borrow()?;
+        let to: &TcpStream = self.half.as_ref();
+        while len > 0 {
+            let ready = self.timer.within(self.pause, from.readable()).await;
+            ready.map_err(|_| BodyError::Timeout)??;
+            match pipe.fill(from, usize::try_from(len).unwrap_or(usize::MAX)) {
+                Ok(0) => return Err(BodyError::Cut),
+                Ok(n) => len -= n as u64,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error.into()),
+            }
+            while pipe.held() > 0 {
+                match pipe.empty(to) {
+                    Ok(n) => self.count(n),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        let ready = self.timer.within(self.pause, to.writable()).await;
+                        ready.map_err(|_| BodyError::Timeout)??;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl BodySink for H1Sink<'_, '_> {
+    async fn write(&mut self, piece: Piece<'_>) -> Result<(), BodyError> {
+        match piece {
+            Piece::Bytes(data) => {
+                let chunked = self.body == BodyLength::Chunked;
+                if let BodyLength::Exactly(left) = &mut self.body {
+                    *left = left.checked_sub(data.len() as u64).ok_or(BodyError::Surplus)?;
+                }
+                if chunked {
+                    write_chunk_line(data.len(), self.out);
+                }
+                if data.len() <= GATHER_UP_TO && self.out.len() <= 4 * GATHER_UP_TO {
+                    self.out.extend_from_slice(data);
+                } else {
+                    self.send(data).await?;
+                }
+                if chunked {
+                    self.out.extend_from_slice(b"\r\n");
+                }
+            }
+            Piece::Splice { from, len } => {
+                if let BodyLength::Exactly(left) = &mut self.body {
+                    *left = left.checked_sub(len).ok_or(BodyError::Surplus)?;
+                }
+                self.splice(from, len).await?;
+            }
+            Piece::Trailers(lines) => {
+                if self.body == BodyLength::Chunked {
+                    self.out.extend_from_slice(LAST);
+                    self.out.extend_from_slice(lines);
+                    self.out.extend_from_slice(b"\r\n");
+                    self.body = BodyLength::None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), BodyError> {
+        self.send(&[]).await
+    }
+
+    async fn finish(&mut self) -> Result<(), BodyError> {
+        match self.body {
+            BodyLength::Chunked => {
+                self.out.extend_from_slice(LAST);
+                self.out.extend_from_slice(b"\r\n");
+            }
+            BodyLength::Exactly(left) if left > 0 => return Err(BodyError::Cut),
+            _ => {}
+        }
+        self.send(&[]).await
+    }
+}

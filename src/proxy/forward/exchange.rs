@@ -1,0 +1,238 @@
+//! One request, from its head to the end of its response: route, lease, attempt, retry, account.
+//!
+//! What the client speaks is behind [`Responder`] and [`BodySource`]; the order of events is the
+//! same for every version of HTTP.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::Instance;
+use crate::observe::{FailReason, PoolShard, RefuseReason, RetryReason};
+use crate::proxy::balance::Ask;
+use crate::proxy::forward::body::{BodySink, BodySource};
+use crate::proxy::forward::respond::{self, Answer};
+use crate::proxy::forward::upstream_http1::{self, Attempt, Failure};
+use crate::proxy::lease;
+use crate::proxy::snapshot::{ListenerView, PoolView, Snapshot};
+use crate::proxy::timer::Timer;
+use crate::proxy::wire::http1::Forwarded;
+use crate::proxy::wire::{RequestHead, ResponseHead};
+use crate::proxy::worker::Worker;
+
+/// The client's side of an exchange: takes one response.
+pub trait Responder {
+    /// Where the body goes.
+    type Sink<'x>: BodySink
+    where
+        Self: 'x;
+
+    /// Starts the response: its head goes out with the first piece of its body, or the next flush.
+    fn start(&mut self, head: &ResponseHead) -> Self::Sink<'_>;
+
+    /// Answers in the instance's stead. Nothing was started before.
+    fn answer(&mut self, answer: Answer) -> impl Future<Output = ()>;
+}
+
+/// What a connection brings to each of its exchanges.
+#[derive(Debug)]
+pub struct Connection<'a> {
+    /// The worker that serves it.
+    pub worker: &'a Worker,
+    /// The listener that accepted it, as it was then.
+    pub listener: &'a Arc<ListenerView>,
+    /// The address that it was accepted on, by which the newest snapshot knows the listener.
+    pub bound: SocketAddr,
+    /// Its timer.
+    pub timer: &'a Timer,
+    /// What instances are told of it.
+    pub forwarded: Forwarded<'a>,
+}
+
+/// How an exchange ended, for the connection that it was on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// The response was sent whole.
+    Whole,
+    /// The response was sent whole, and the request's body is not read to its end.
+    Early,
+    /// The client got part of a response, or nothing: the connection is of no further use.
+    Broken,
+}
+
+/// Memory that exchanges on a connection use one after the other.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// The response's head.
+    pub response: ResponseHead,
+    /// Bytes to the instance.
+    pub to_instance: Vec<u8>,
+}
+
+/// Serves one request.
+pub async fn serve(
+    connection: &Connection<'_>,
+    head: &RequestHead,
+    body: &mut impl BodySource,
+    client: &mut impl Responder,
+    scratch: &mut Scratch,
+) -> Ending {
+    let worker = connection.worker;
+    let began = worker.clock.elapsed();
+    let mut snapshot = worker.snapshot();
+    let Some(mut index) = route(&snapshot, connection.bound, head) else {
+        let shard = &connection.listener.meter.shards[worker.index];
+        shard.count_refusal(RefuseReason::NoRoute);
+        client.answer(respond::NO_ROUTE).await;
+        return early_unless_read(body);
+    };
+    let meter = Arc::clone(&snapshot.pools[index].shared.meter);
+    let shard = &meter.shards[worker.index];
+    shard.offered.add(1);
+    let (status, ending) =
+        match try_instances(connection, &mut snapshot, &mut index, head, body, client, scratch)
+            .await
+        {
+            Ok((status, ending)) => {
+                shard.completed.add(1);
+                (Some(status), ending)
+            }
+            Err((reason, begun)) => {
+                shard.count_failure(reason);
+                if matches!(
+                    reason,
+                    FailReason::NoInstance | FailReason::QueueFull | FailReason::QueueTimeout
+                ) {
+                    shard.shed.add(1);
+                }
+                match respond::for_failure(reason).filter(|_| !begun) {
+                    Some(answer) => {
+                        client.answer(answer).await;
+                        (Some(answer.status), early_unless_read(body))
+                    }
+                    None => (None, Ending::Broken),
+                }
+            }
+        };
+    if let Some(status) = status {
+        shard.count_code(status);
+    }
+    shard.duration.observe(worker.clock.elapsed().saturating_sub(began));
+    ending
+}
+
+/// An answer of ours leaves a body unread unless there was none or all of it is here.
+fn early_unless_read(body: &mut impl BodySource) -> Ending {
+    if body.whole().is_some() {
+        body.discard_whole();
+        Ending::Whole
+    } else {
+        Ending::Early
+    }
+}
+
+fn route(snapshot: &Snapshot, bound: SocketAddr, head: &RequestHead) -> Option<usize> {
+    // A listener that left the config lets its connections finish, but has no routes any more.
+    let view = snapshot.listener_at(bound)?;
+    view.routes.find(head).or(view.default_pool)
+}
+
+/// Tries instance after instance, as far as that is safe and the budget allows. The error says
+/// whether a part of a response has reached the client.
+async fn try_instances(
+    connection: &Connection<'_>,
+    snapshot: &mut Rc<Arc<Snapshot>>,
+    index: &mut usize,
+    head: &RequestHead,
+    body: &mut impl BodySource,
+    client: &mut impl Responder,
+    scratch: &mut Scratch,
+) -> Result<(u16, Ending), (FailReason, bool)> {
+    let worker = connection.worker;
+    let view = &snapshot.pools[*index];
+    let retry = view.pool.retry;
+    worker.with_pool(view, |local| local.budget.deposit(worker.timers.now(), retry.budget));
+    let mut tried: Vec<u64> = Vec::new();
+    let mut avoid = None;
+    let mut fresh = false;
+    loop {
+        let ask = Ask { tried: &tried, avoid: avoid.as_ref() };
+        let lease = lease::acquire(worker, snapshot, index, &ask, connection.timer)
+            .await
+            .map_err(|reason| (reason, false))?;
+        let view = &snapshot.pools[*index];
+        let attempt = Attempt { connection, view, instance: lease.instance(), head, fresh };
+        let failure = match upstream_http1::attempt(&attempt, body, client, scratch).await {
+            Ok(done) => return Ok(done),
+            Err(failure) => failure,
+        };
+        let shard = &view.shared.meter.shards[worker.index];
+        note_failure(worker, shard, lease.instance(), &failure);
+        let Some(reason) = retry_reason(&failure, head, body) else { return Err(failure.reason()) };
+        if reason == RetryReason::Stale {
+            // Nothing is wrong with the instance; kept connections may all be as stale.
+            fresh = true;
+        } else {
+            let granted = tried.len() < retry.attempts as usize
+                && worker.with_pool(view, |local| local.budget.withdraw(worker.timers.now()));
+            if !granted {
+                return Err(failure.reason());
+            }
+            tried.push(lease.instance().vitals.serial);
+            avoid = Some(lease.instance().zone.clone());
+        }
+        shard.count_retry(reason);
+    }
+}
+
+/// Whether another try cannot do harm (RFC 9110 §9.2.2), and why it is made: either nothing of the
+/// request was sent, or doing it twice is the same as once and all of it is still here.
+fn retry_reason(
+    failure: &Failure,
+    head: &RequestHead,
+    body: &impl BodySource,
+) -> Option<RetryReason> {
+    let repeatable = head.method.is_idempotent() && body.whole().is_some();
+    match failure {
+        Failure::Connect(_) => Some(RetryReason::Connect),
+        Failure::Stale if repeatable => Some(RetryReason::Stale),
+        Failure::Reset if repeatable => Some(RetryReason::Reset),
+        Failure::Condemned if repeatable => Some(RetryReason::Condemned),
+        _ => None,
+    }
+}
+
+/// A broken connection puts the instance under suspicion: no new picks, and a probe at once.
+fn note_failure(worker: &Worker, shard: &PoolShard, instance: &Instance, failure: &Failure) {
+    match failure {
+        Failure::Connect(_) | Failure::Reset => {
+            instance.vitals.count_failure();
+            suspect(worker, instance);
+        }
+        Failure::ResponseTimeout | Failure::BadResponse(_) | Failure::Condemned => {
+            instance.vitals.count_failure();
+        }
+        Failure::Cut => {
+            instance.vitals.count_failure();
+            shard.completed.add(1);
+        }
+        Failure::Stale | Failure::Client(_) | Failure::ClientGone => {}
+    }
+}
+
+/// Puts an instance under suspicion, and wakes the control plane if nobody did before.
+pub fn suspect(worker: &Worker, instance: &Instance) {
+    if instance.vitals.suspect() {
+        worker.ring_suspicion();
+    }
+}
+
+/// Whether others answer while this one is silent: some other member of the pool sent a byte within
+/// the last second (DESIGN: a stall that all share is not the instance's fault).
+pub fn peers_answer(worker: &Worker, view: &PoolView, instance: &Instance) -> bool {
+    let since = worker.timers.now() - Duration::from_secs(1);
+    view.members.iter().any(|member| {
+        member.vitals.serial != instance.vitals.serial && member.vitals.last_byte() >= since
+    })
+}

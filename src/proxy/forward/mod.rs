@@ -1,0 +1,14 @@
+//! Forwarding: from an accepted connection to the last byte of its last response.
+//!
+//! [`http1`] reads requests off a client's connection, [`exchange`] takes each to an instance and
+//! its response back (routing, waiting, retrying), [`upstream_http1`] speaks with the instance, and
+//! [`tcp`] relays bytes nobody reads. Bodies move as [`body`] pieces. [`respond`] is the one place
+//! that turns a failure into a status.
+
+pub mod body;
+pub mod body_http1;
+pub mod exchange;
+pub mod http1;
+pub mod respond;
+pub mod tcp;
+pub mod upstream_http1;

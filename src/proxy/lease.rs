@@ -1,0 +1,102 @@
+//! Getting a slot on an instance: by a pick, or by waiting in the hold queue until one is free.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::model::{Instance, Slot};
+use crate::observe::FailReason;
+use crate::proxy::balance::{Ask, Refusal};
+use crate::proxy::snapshot::{PoolShared, PoolView, Snapshot};
+use crate::proxy::timer::Timer;
+use crate::proxy::worker::Worker;
+
+/// A slot on an instance. Giving it back wakes whoever waits longest.
+#[derive(Debug)]
+pub struct Lease {
+    // Dropped in this order: first the slot is free, then the bell rings (see `hold`).
+    slot: Slot,
+    _bell: Bell,
+}
+
+#[derive(Debug)]
+struct Bell(Arc<PoolShared>);
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        self.0.hold.slot_freed();
+    }
+}
+
+impl Lease {
+    /// The instance that the slot is on.
+    pub fn instance(&self) -> &Arc<Instance> {
+        self.slot.instance()
+    }
+}
+
+/// Takes a slot of the pool at `index`, waiting for one if need be. A request that has waited sees
+/// the newest snapshot, which is why the one in use is passed in and out.
+///
+/// # Errors
+/// Why there is none.
+pub async fn acquire(
+    worker: &Worker,
+    snapshot: &mut Rc<Arc<Snapshot>>,
+    index: &mut usize,
+    ask: &Ask<'_>,
+    timer: &Timer,
+) -> Result<Lease, FailReason> {
+    let view = &snapshot.pools[*index];
+    match pick(worker, view, ask) {
+        Ok(lease) => return Ok(lease),
+        Err(refusal) => can_wait(view, refusal)?,
+    }
+    let shared = Arc::clone(&view.shared);
+    let queue = view.pool.queue;
+    let shard = &shared.meter.shards[worker.index];
+    let Some(place) = shared.hold.join(queue.max) else { return Err(FailReason::QueueFull) };
+    let joined = worker.clock.elapsed();
+    let deadline = timer.after(queue.timeout);
+    let outcome = loop {
+        let mut wake_up = pin!(place.wake_up());
+        wake_up.as_mut().enable();
+        *snapshot = worker.snapshot();
+        match Snapshot::pool_index(&snapshot.pools, &shared.id) {
+            Some(now_at) => *index = now_at,
+            // The pool has left the config while the request waited.
+            None => break Err(FailReason::NoInstance),
+        }
+        let view = &snapshot.pools[*index];
+        match pick(worker, view, ask) {
+            Ok(lease) => break Ok(lease),
+            Err(refusal) => {
+                if let Err(reason) = can_wait(view, refusal) {
+                    break Err(reason);
+                }
+            }
+        }
+        if timer.until(deadline, wake_up).await.is_err() {
+            break Err(FailReason::QueueTimeout);
+        }
+    };
+    shard.queue_wait.observe(worker.clock.elapsed().saturating_sub(joined));
+    outcome
+}
+
+fn pick(worker: &Worker, view: &PoolView, ask: &Ask<'_>) -> Result<Lease, Refusal> {
+    let slot = worker.with_pool(view, |local| {
+        view.picker.pick(ask, &mut local.cursor, &mut worker.entropy.borrow_mut())
+    })?;
+    Ok(Lease { slot, _bell: Bell(Arc::clone(&view.shared)) })
+}
+
+/// Waiting makes sense for what changes by itself: a slot gets free, a new instance comes up.
+fn can_wait(view: &PoolView, refusal: Refusal) -> Result<(), FailReason> {
+    match refusal {
+        Refusal::Saturated => Ok(()),
+        Refusal::Empty | Refusal::AllTried if view.hopeful => Ok(()),
+        Refusal::Empty => Err(FailReason::NoInstance),
+        Refusal::AllTried => Err(FailReason::Connect),
+    }
+}

@@ -1,0 +1,102 @@
+//! What a request sees of the world: routes, pools, pickers. Immutable; a request loads one and
+//! uses it to its last retry. Only the steward makes new ones.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::base::PoolId;
+use crate::model::{Instance, Listener, Pool};
+use crate::observe::{ListenerMeter, PoolMeter};
+use crate::proxy::balance::Picker;
+use crate::proxy::hold::Hold;
+use crate::proxy::route::RouteTable;
+
+/// All listeners and pools at one moment.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Rises with each publication.
+    pub generation: u64,
+    /// In the order of the config.
+    pub listeners: Vec<Arc<ListenerView>>,
+    /// In the order of their names; routes refer to them by index.
+    pub pools: Vec<PoolView>,
+}
+
+/// A listener with its routes.
+#[derive(Debug)]
+pub struct ListenerView {
+    /// How it is configured.
+    pub listener: Listener,
+    /// Its routes.
+    pub routes: RouteTable,
+    /// Where traffic goes that no route matches.
+    pub default_pool: Option<usize>,
+    /// Its counters.
+    pub meter: Arc<ListenerMeter>,
+}
+
+/// What outlives the snapshots of a pool: kept by name for as long as the daemon lives.
+#[derive(Debug)]
+pub struct PoolShared {
+    /// Its name.
+    pub id: PoolId,
+    /// A small number that no other pool ever has: a key for per-worker tables.
+    pub serial: usize,
+    /// Who waits.
+    pub hold: Hold,
+    /// Its counters.
+    pub meter: Arc<PoolMeter>,
+}
+
+/// A pool with whom it can pick.
+#[derive(Debug)]
+pub struct PoolView {
+    /// How it is configured.
+    pub pool: Arc<Pool>,
+    /// Who is eligible.
+    pub picker: Picker,
+    /// Everyone that has an address, eligible or not, by serial: who else answers, and whose
+    /// connections are worth keeping.
+    pub members: Vec<Arc<Instance>>,
+    /// Something may become eligible by itself (a launch, a first probe): waiting makes sense even
+    /// while nothing is.
+    pub hopeful: bool,
+    /// What outlives the snapshot.
+    pub shared: Arc<PoolShared>,
+}
+
+impl Snapshot {
+    /// The listener that is bound to `address`. Sockets are known by their address and not by the
+    /// name of their listener, so a reload may rename a listener or change what it speaks without
+    /// touching its sockets.
+    pub fn listener_at(&self, address: SocketAddr) -> Option<&Arc<ListenerView>> {
+        self.listeners.iter().find(|view| view.listener.bind.contains(&address))
+    }
+
+    /// The index of the pool of that name.
+    pub fn pool_index(pools: &[PoolView], id: &PoolId) -> Option<usize> {
+        pools.iter().position(|view| view.pool.id == *id)
+    }
+}
+
+impl PoolView {
+    /// A pool whose `members` are paired with whether they are eligible.
+    pub fn build(
+        pool: Arc<Pool>,
+        members: Vec<(Arc<Instance>, bool)>,
+        hopeful: bool,
+        shared: Arc<PoolShared>,
+    ) -> Self {
+        let eligible: Vec<Arc<Instance>> =
+            members.iter().filter(|(_, eligible)| *eligible).map(|(m, _)| Arc::clone(m)).collect();
+        let picker = Picker::build(pool.balance, pool.max_in_flight, &eligible);
+        let mut members: Vec<Arc<Instance>> = members.into_iter().map(|(m, _)| m).collect();
+        members.sort_by_key(|member| member.vitals.serial);
+        Self { pool, picker, members, hopeful, shared }
+    }
+
+    /// Whether an instance with that serial is (still) part of the pool.
+    pub fn has_member(&self, serial: u64) -> bool {
+        self.members.binary_search_by_key(&serial, |member| member.vitals.serial).is_ok()
+    }
+}

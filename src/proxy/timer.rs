@@ -1,0 +1,233 @@
+//! Timers that cost nothing per request.
+//!
+//! Each connection owns one [`Timer`]: a slot in its worker's table. Setting a deadline is a store;
+//! the worker looks over the table every [`TICK`] and wakes what is overdue. So deadlines are met
+//! up to one tick late, never early, and a request arms no timer of the runtime.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::base::{Clock, Ms};
+
+/// How often overdue timers are looked for.
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// The time was up before the future was done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Elapsed;
+
+/// A worker's table of timers, and its coarse clock.
+#[derive(Debug)]
+pub struct Timers {
+    clock: Clock,
+    now: Cell<Ms>,
+    slots: RefCell<Slab<Slot>>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    deadline: Ms,
+    /// Waits between two requests: ends at once when the worker drains.
+    idle: bool,
+    waker: Option<Waker>,
+}
+
+/// One timer; its slot is given back on drop.
+#[derive(Debug)]
+pub struct Timer {
+    timers: Rc<Timers>,
+    key: usize,
+}
+
+impl Timers {
+    /// An empty table.
+    pub fn new(clock: Clock) -> Rc<Self> {
+        Rc::new(Self { clock, now: Cell::new(clock.now()), slots: RefCell::default() })
+    }
+
+    /// The time of the last tick: good to one [`TICK`], and free.
+    pub fn now(&self) -> Ms {
+        self.now.get()
+    }
+
+    /// A new timer.
+    pub fn timer(self: &Rc<Self>) -> Timer {
+        let slot = Slot { deadline: Ms::NEVER, idle: false, waker: None };
+        Timer { timers: Rc::clone(self), key: self.slots.borrow_mut().insert(slot) }
+    }
+
+    /// Moves the coarse clock and wakes what is overdue. Called every [`TICK`].
+    pub fn tick(&self) {
+        let now = self.clock.now();
+        self.now.set(now);
+        for (_, slot) in self.slots.borrow_mut().iter_mut() {
+            if slot.deadline <= now
+                && let Some(waker) = slot.waker.take()
+            {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Ends every idle wait now: the worker drains.
+    pub fn expire_idle(&self) {
+        for (_, slot) in self.slots.borrow_mut().iter_mut() {
+            if slot.idle {
+                slot.deadline = Ms::ZERO;
+                if let Some(waker) = slot.waker.take() {
+                    waker.wake();
+                }
+            }
+        }
+    }
+}
+
+impl Timer {
+    /// When `limit` from now is over. One tick is added because the coarse clock may be that late.
+    pub fn after(&self, limit: Duration) -> Ms {
+        self.timers.now() + limit + TICK
+    }
+
+    /// Moves the deadline of a running [`Timer::until`], from inside of it: something happened.
+    pub fn push_back(&self, limit: Duration) {
+        let deadline = self.after(limit);
+        self.timers.slots.borrow_mut()[self.key].deadline = deadline;
+    }
+
+    /// Runs `future` for at most `limit`.
+    ///
+    /// # Errors
+    /// [`Elapsed`] when the time is up first.
+    pub async fn within<F: Future>(
+        &self,
+        limit: Duration,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
+        self.until(self.after(limit), future).await
+    }
+
+    /// Runs `future` until `deadline`. One wait a timer at a time.
+    ///
+    /// # Errors
+    /// [`Elapsed`] when the time is up first.
+    pub async fn until<F: Future>(&self, deadline: Ms, future: F) -> Result<F::Output, Elapsed> {
+        self.wait(deadline, false, future).await
+    }
+
+    /// Runs `future`, a wait between two requests, for at most `limit`; ends early when the worker
+    /// drains.
+    ///
+    /// # Errors
+    /// [`Elapsed`] when the time is up first or the worker drains.
+    pub async fn while_idle<F: Future>(
+        &self,
+        limit: Duration,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
+        self.wait(self.after(limit), true, future).await
+    }
+
+    async fn wait<F: Future>(
+        &self,
+        deadline: Ms,
+        idle: bool,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
+        let mut future = pin!(future);
+        let mut armed = false;
+        let result = poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            let now = self.timers.now();
+            let mut slots = self.timers.slots.borrow_mut();
+            let slot = &mut slots[self.key];
+            if !armed {
+                armed = true;
+                slot.deadline = deadline;
+                slot.idle = idle;
+            }
+            if slot.deadline <= now {
+                return Poll::Ready(Err(Elapsed));
+            }
+            match &slot.waker {
+                Some(waker) if waker.will_wake(cx.waker()) => {}
+                _ => slot.waker = Some(cx.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await;
+        if armed {
+            let slot = &mut self.timers.slots.borrow_mut()[self.key];
+            slot.deadline = Ms::NEVER;
+            slot.idle = false;
+        }
+        result
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.timers.slots.borrow_mut().remove(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, ready};
+
+    fn noop_poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut std::task::Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_finished_future_never_touches_the_table() {
+        let timers = Timers::new(Clock::start());
+        let timer = timers.timer();
+        let mut wait = pin!(timer.within(Duration::ZERO, ready(7)));
+        assert_eq!(noop_poll(wait.as_mut()), Poll::Ready(Ok(7)));
+    }
+
+    #[test]
+    fn an_overdue_wait_ends_at_the_tick() {
+        let timers = Timers::new(Clock::start());
+        let timer = timers.timer();
+        let mut wait = pin!(timer.until(Ms(50), pending::<()>()));
+        assert!(noop_poll(wait.as_mut()).is_pending());
+        timers.now.set(Ms(49));
+        assert!(noop_poll(wait.as_mut()).is_pending());
+        timers.now.set(Ms(50));
+        assert_eq!(noop_poll(wait.as_mut()), Poll::Ready(Err(Elapsed)));
+    }
+
+    #[test]
+    fn draining_ends_idle_waits_only() {
+        let timers = Timers::new(Clock::start());
+        let (idle, busy) = (timers.timer(), timers.timer());
+        let mut waiting = pin!(idle.while_idle(Duration::from_secs(60), pending::<()>()));
+        let mut working = pin!(busy.within(Duration::from_secs(60), pending::<()>()));
+        assert!(noop_poll(waiting.as_mut()).is_pending());
+        assert!(noop_poll(working.as_mut()).is_pending());
+        timers.expire_idle();
+        assert_eq!(noop_poll(waiting.as_mut()), Poll::Ready(Err(Elapsed)));
+        assert!(noop_poll(working.as_mut()).is_pending());
+    }
+
+    #[test]
+    fn pushing_back_keeps_a_wait_alive() {
+        let timers = Timers::new(Clock::start());
+        let timer = timers.timer();
+        let mut wait = pin!(timer.until(Ms(50), pending::<()>()));
+        assert!(noop_poll(wait.as_mut()).is_pending());
+        timer.push_back(Duration::from_secs(5));
+        timers.now.set(Ms(60));
+        assert!(noop_poll(wait.as_mut()).is_pending());
+    }
+}

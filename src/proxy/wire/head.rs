@@ -1,0 +1,245 @@
+//! Heads of requests and responses, whatever version of HTTP they came in.
+//!
+//! A head owns a copy of its bytes and refers to them by [`Span`]s. Both vectors are kept from one
+//! message to the next, so a connection in steady state allocates nothing for its heads.
+
+/// A part of a head's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Span {
+    /// Offset of the first byte.
+    pub start: u32,
+    /// Number of bytes.
+    pub len: u32,
+}
+
+/// The methods of RFC 9110 and RFC 5789; any other is passed on as it came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[expect(missing_docs, reason = "named by the RFC")]
+pub enum Method {
+    #[default]
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Options,
+    Trace,
+    Patch,
+    Connect,
+    Other,
+}
+
+impl Method {
+    /// Which of the known methods this is.
+    pub fn from_bytes(name: &[u8]) -> Self {
+        match name {
+            b"GET" => Self::Get,
+            b"HEAD" => Self::Head,
+            b"POST" => Self::Post,
+            b"PUT" => Self::Put,
+            b"DELETE" => Self::Delete,
+            b"OPTIONS" => Self::Options,
+            b"TRACE" => Self::Trace,
+            b"PATCH" => Self::Patch,
+            b"CONNECT" => Self::Connect,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether doing it twice is the same as doing it once (RFC 9110 §9.2.2), so that it may be
+    /// sent again when nobody knows whether the first was heard.
+    pub fn is_idempotent(self) -> bool {
+        matches!(
+            self,
+            Self::Get | Self::Head | Self::Options | Self::Trace | Self::Put | Self::Delete
+        )
+    }
+}
+
+/// The versions that matter to framing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Version {
+    /// HTTP/1.0: no chunks, closes unless asked to stay.
+    Http10,
+    /// HTTP/1.1.
+    #[default]
+    Http11,
+}
+
+/// How long a body is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum BodyLength {
+    /// There is none.
+    #[default]
+    None,
+    /// This many bytes; may be 0.
+    Exactly(u64),
+    /// Until its own end mark.
+    Chunked,
+    /// Until the connection is closed (responses only).
+    UntilClose,
+}
+
+/// Fields that tidegate itself acts upon.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "named by their RFCs")]
+pub enum Known {
+    Connection,
+    ContentLength,
+    Expect,
+    Forwarded,
+    Host,
+    KeepAlive,
+    ProxyConnection,
+    Te,
+    Trailer,
+    TransferEncoding,
+    Upgrade,
+    XForwardedFor,
+    XForwardedHost,
+    XForwardedProto,
+    /// Any other.
+    Other,
+}
+
+impl Known {
+    /// Which field `name` is, in whatever case.
+    pub fn from_name(name: &[u8]) -> Self {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        match name.len() {
+            2 if is("te") => Self::Te,
+            4 if is("host") => Self::Host,
+            6 if is("expect") => Self::Expect,
+            7 if is("upgrade") => Self::Upgrade,
+            7 if is("trailer") => Self::Trailer,
+            9 if is("forwarded") => Self::Forwarded,
+            10 if is("connection") => Self::Connection,
+            10 if is("keep-alive") => Self::KeepAlive,
+            14 if is("content-length") => Self::ContentLength,
+            15 if is("x-forwarded-for") => Self::XForwardedFor,
+            16 if is("proxy-connection") => Self::ProxyConnection,
+            16 if is("x-forwarded-host") => Self::XForwardedHost,
+            17 if is("transfer-encoding") => Self::TransferEncoding,
+            17 if is("x-forwarded-proto") => Self::XForwardedProto,
+            _ => Self::Other,
+        }
+    }
+
+    /// Speaks to the next hop only, or is rebuilt from what was understood: never copied
+    /// (RFC 9110 §7.6.1).
+    pub fn is_hop_by_hop(self) -> bool {
+        matches!(
+            self,
+            Self::Connection
+                | Self::ContentLength
+                | Self::KeepAlive
+                | Self::ProxyConnection
+                | Self::Te
+                | Self::Trailer
+                | Self::TransferEncoding
+                | Self::Upgrade
+        )
+    }
+}
+
+/// One field line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Field {
+    /// Its name as it came.
+    pub name: Span,
+    /// Its value, without white space around it.
+    pub value: Span,
+    /// Which known field it is.
+    pub known: Known,
+    /// Whether `Connection` names it, so that it stays on this hop.
+    pub nominated: bool,
+}
+
+/// The bytes and field lines that both kinds of head have.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Fields {
+    /// The head as it came; spans point into it.
+    pub bytes: Vec<u8>,
+    /// In the order they came.
+    pub lines: Vec<Field>,
+}
+
+impl Fields {
+    /// The bytes of a span.
+    pub fn get(&self, span: Span) -> &[u8] {
+        &self.bytes[span.start as usize..(span.start + span.len) as usize]
+    }
+
+    /// The value of the first field called `name` (in lower case).
+    pub fn value(&self, name: &str) -> Option<&[u8]> {
+        self.lines
+            .iter()
+            .find(|line| self.get(line.name).eq_ignore_ascii_case(name.as_bytes()))
+            .map(|line| self.get(line.value))
+    }
+
+    /// Forgets everything but the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.lines.clear();
+    }
+}
+
+/// The head of a request.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RequestHead {
+    /// Bytes and field lines.
+    pub fields: Fields,
+    /// Which method.
+    pub method: Method,
+    /// The method's name.
+    pub method_name: Span,
+    /// Path and query: starts with a slash, or is `*`.
+    pub path: Span,
+    /// Host and port that the client asked for; empty if it did not say (HTTP/1.0).
+    pub authority: Span,
+    /// What the client speaks.
+    pub version: Version,
+    /// How long the body is.
+    pub body: BodyLength,
+    /// Whether the client wants the connection to stay.
+    pub keep_alive: bool,
+    /// The client waits for `100 Continue` before it sends its body.
+    pub expects_continue: bool,
+}
+
+impl RequestHead {
+    /// The path without its query.
+    pub fn path_only(&self) -> &[u8] {
+        let path = self.fields.get(self.path);
+        match memchr::memchr(b'?', path) {
+            Some(query) => &path[..query],
+            None => path,
+        }
+    }
+
+    /// The host without its port, as it came.
+    pub fn host(&self) -> &[u8] {
+        let authority = self.fields.get(self.authority);
+        match memchr::memrchr(b':', authority) {
+            // The last colon of an IPv6 literal is inside the brackets.
+            Some(colon) if !authority[colon..].contains(&b']') => &authority[..colon],
+            _ => authority,
+        }
+    }
+}
+
+/// The head of a response.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ResponseHead {
+    /// Bytes and field lines.
+    pub fields: Fields,
+    /// The status code, 100 to 599.
+    pub status: u16,
+    /// The reason phrase.
+    pub reason: Span,
+    /// How long the body is.
+    pub body: BodyLength,
+    /// Whether the instance lets the connection stay.
+    pub keep_alive: bool,
+}

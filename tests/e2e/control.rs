@@ -1,0 +1,122 @@
+//! The operator's side: verbs, status, metrics.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::daemon::{Daemon, ask, eventually, free_address, run, talk};
+use crate::load::Load;
+use crate::origin::Origin;
+use crate::scaling;
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_drained_instance_gets_nothing_new_until_that_is_undone() {
+    let bind = free_address();
+    let daemon = scaling::ready(&scaling::pool(bind, ""));
+    let admin = daemon.admin.to_string();
+    let id = daemon.instances("web")[0]["id"].as_str().expect("an id").to_owned();
+    let load = Load::start(bind, 20, 60);
+    std::thread::sleep(Duration::from_secs(1));
+    let (status, out, err) = run(&["drain", "web", &id, "--admin", &admin], SOON);
+    assert_eq!(status.code(), Some(0), "{out}{err}");
+    let of = |load: &Load| load.so_far().instances.get(&id).copied().unwrap_or(0);
+    std::thread::sleep(Duration::from_millis(500));
+    let before = of(&load);
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(of(&load), before, "nothing new");
+    let shown = daemon.instances("web");
+    let shown = shown.iter().find(|i| i["id"] == id.as_str()).expect("still there");
+    assert_eq!((&shown["admin"], &shown["eligible"]), (&"draining".into(), &false.into()));
+    let (status, out, _) = run(&["status", "--admin", &admin], SOON);
+    assert_eq!(status.code(), Some(0));
+    let line = out.lines().find(|line| line.contains(&id)).expect("its line");
+    assert!(line.contains("draining") && line.contains("operator"), "{line}");
+    let (status, ..) = run(&["drain", "web", &id, "--undo", "--admin", &admin], SOON);
+    assert_eq!(status.code(), Some(0));
+    eventually("it takes traffic again", SOON, || (of(&load) > before).then_some(()));
+    assert_eq!(load.finish().failed, 0);
+    let (status, _, err) = run(&["drain", "web", "nobody", "--admin", &admin], SOON);
+    assert_eq!(status.code(), Some(1), "{err}");
+    assert!(err.contains("nobody"), "{err}");
+}
+
+#[test]
+fn a_drain_survives_a_restart() {
+    let origin = Origin::answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let config = format!(
+        "[[listener]]\nbind = \"{}\"\npool = \"p\"\n\
+         [pool.p]\ninstances = [{{ address = \"{}\", id = \"one\" }}]\n",
+        free_address(),
+        origin.address
+    );
+    let daemon = Daemon::start(&config);
+    let (status, body) = daemon.post("/api/v1/pools/p/instances/one/drain").expect("an answer");
+    assert!(status < 300, "{status} {body}");
+    let daemon = Daemon::start_in(daemon.crash(), &config);
+    assert_eq!(daemon.instances("p")[0]["admin"], "draining");
+}
+
+#[test]
+fn the_api_answers_only_to_its_own_name() {
+    let origin = Origin::answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let daemon = Daemon::start(&format!(
+        "[[listener]]\nbind = \"{}\"\npool = \"p\"\n[pool.p]\ninstances = [{{ address = \"{}\" }}]\n",
+        free_address(),
+        origin.address
+    ));
+    let text = "GET /api/v1/status HTTP/1.1\r\nHost: evil.test\r\nConnection: close\r\n\r\n";
+    let answer = talk(daemon.admin, text.as_bytes()).expect("an answer");
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
+    assert!(answer.contains("application/problem+json"), "{answer}");
+    for (path, expected) in [
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/api/v1/status", 200),
+        ("/api/v1/pools/p", 200),
+        ("/api/v1/pools/q", 404),
+        ("/api/v1/nothing", 404),
+    ] {
+        assert_eq!(daemon.get(path).expect("an answer").0, expected, "{path}");
+    }
+    assert_eq!(daemon.post("/api/v1/status").expect("an answer").0, 405);
+}
+
+#[test]
+fn static_instances_are_probed_and_counted_by_zone() {
+    let up = Origin::answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let sick = Origin::answering(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n");
+    let bind = free_address();
+    let daemon = Daemon::start(&format!(
+        "[[listener]]\nbind = \"{bind}\"\npool = \"p\"\n[pool.p]\nbalance = \"round-robin\"\n\
+         instances = [{{ address = \"{}\", zone = \"a\" }}, {{ address = \"{}\", zone = \"b\" }}]\n\
+         [pool.p.health]\ntype = \"http\"\npath = \"/healthz\"\n",
+        up.address, sick.address
+    ));
+    for _ in 0..10 {
+        assert_eq!(ask(bind, "GET", "/").expect("an answer").0, 200);
+    }
+    assert!(!sick.text().contains("GET / "), "only probes: {}", sick.text());
+    assert_eq!(daemon.metric("tidegate_instance_up", "zone=\"a\""), 1.0);
+    assert_eq!(daemon.metric("tidegate_instance_up", "zone=\"b\""), 0.0);
+    assert_eq!(daemon.metric("tidegate_zone_share", "zone=\"a\""), 1.0);
+    assert_eq!(daemon.metric("tidegate_requests_total", "code=\"200\""), 10.0);
+    assert_eq!(daemon.metric("tidegate_request_duration_seconds_count", "pool=\"p\""), 10.0);
+}
+
+#[test]
+fn idle_connections_are_closed_when_the_daemon_stops() {
+    let origin = Origin::answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let bind = free_address();
+    let mut daemon = Daemon::start(&format!(
+        "[[listener]]\nbind = \"{bind}\"\npool = \"p\"\n[pool.p]\ninstances = [{{ address = \"{}\" }}]\n",
+        origin.address
+    ));
+    let mut idle = TcpStream::connect(bind).expect("connected");
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
+    std::thread::sleep(Duration::from_millis(200));
+    daemon.signal(rustix::process::Signal::INT);
+    assert!(daemon.wait(Duration::from_secs(5)).success(), "it does not wait for idle clients");
+}

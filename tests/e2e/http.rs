@@ -1,0 +1,339 @@
+//! HTTP/1.1 through the proxy, byte by byte.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::daemon::{Daemon, eventually, free_address, talk};
+use crate::origin::Origin;
+
+/// A daemon with one HTTP listener before the given instances, unprobed.
+fn proxy(instances: &[SocketAddr], more: &str) -> (Daemon, SocketAddr) {
+    let bind = free_address();
+    let list: Vec<String> =
+        instances.iter().map(|address| format!("{{ address = \"{address}\" }}")).collect();
+    let daemon = Daemon::start(&format!(
+        "[[listener]]\nname = \"web\"\nbind = \"{bind}\"\npool = \"web\"\n\
+         timeouts = {{ head = \"1s\", idle = \"2s\", body = \"2s\" }}\n\
+         [pool.web]\ninstances = [{}]\ntimeouts = {{ connect = \"1s\", response = \"3s\" }}\n{more}\n\
+         [pool.web.health]\ntype = \"none\"\n",
+        list.join(", ")
+    ));
+    (daemon, bind)
+}
+
+fn exchange(address: SocketAddr, request: &str) -> String {
+    let answer = talk(address, request.as_bytes()).expect("an answer");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or("none")
+}
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+#[test]
+fn requests_are_forwarded_with_our_framing_on_a_kept_connection() {
+    let origin = Origin::answering(OK);
+    let (daemon, bind) = proxy(&[origin.address], "");
+    let answer = exchange(
+        bind,
+        "POST /a?b HTTP/1.1\r\nHost: x.test\r\nConnection: keep-alive, x-hop\r\nX-Hop: 1\r\n\
+         X-Forwarded-For: 6.6.6.6\r\nContent-Length: 5\r\n\r\nhello\
+         GET /second HTTP/1.1\r\nHost: x.test\r\nConnection: close\r\n\r\n",
+    );
+    assert_eq!(answer.matches("HTTP/1.1 200 OK\r\n").count(), 2, "pipelined: {answer}");
+    assert_eq!(answer.matches("connection: close").count(), 1, "{answer}");
+    let seen = origin.text();
+    assert!(seen.starts_with("POST /a?b HTTP/1.1\r\nhost: x.test\r\n"), "{seen}");
+    assert!(seen.contains("x-forwarded-for: 127.0.0.1\r\n") && !seen.contains("6.6.6.6"), "{seen}");
+    assert!(!seen.to_ascii_lowercase().contains("x-hop"), "{seen}");
+    assert!(seen.contains("content-length: 5\r\n\r\nhelloGET /second HTTP/1.1\r\n"), "{seen}");
+    assert_eq!(*origin.connections.lock().expect("whole"), 1, "the upstream connection is kept");
+    assert_eq!(daemon.metric("tidegate_requests_total", "pool=\"web\",code=\"200\""), 2.0);
+}
+
+#[test]
+fn ambiguous_messages_reach_no_instance() {
+    let origin = Origin::answering(OK);
+    let (daemon, bind) = proxy(&[origin.address], "");
+    for (text, expected) in [
+        ("GET / HTTP/1.1\r\n\r\n", "400"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"),
+        ("GET / HTTP/1.1\nHost: a\n\n", "400"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "400"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\na", "400"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", "501"),
+        ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", "400"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n folded\r\n\r\n", "400"),
+        ("GET / HTTP/3.0\r\nHost: a\r\n\r\n", "505"),
+        ("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", "501"),
+    ] {
+        let answer = exchange(bind, text);
+        assert_eq!(status(&answer), expected, "{text:?}: {answer}");
+        assert!(answer.contains("connection: close"), "{text:?}: {answer}");
+    }
+    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+    assert_eq!(status(&exchange(bind, &long)), "431");
+    let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(20_000));
+    assert_eq!(status(&exchange(bind, &long)), "414");
+    assert_eq!(origin.text(), "", "nothing of all that got through");
+    assert_eq!(daemon.metric("tidegate_refused_total", "reason=\"malformed\""), 8.0);
+    assert_eq!(daemon.metric("tidegate_refused_total", "reason=\"too_large\""), 2.0);
+}
+
+#[test]
+fn a_broken_chunked_body_never_looks_whole() {
+    let origin = Origin::start(|peer| {
+        if peer.request().is_some() {
+            let _ = peer.stream.write_all(OK);
+        }
+    });
+    let (_daemon, bind) = proxy(&[origin.address], "");
+    let answer = exchange(
+        bind,
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX\r\n0\r\n\r\n",
+    );
+    assert_eq!(status(&answer), "400", "{answer}");
+    assert!(!origin.text().contains("0\r\n\r\n"), "no end mark: {}", origin.text());
+}
+
+#[test]
+fn every_kind_of_response_body_arrives_as_it_was() {
+    let cases: [(&[u8], &str, &str); 6] = [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x\r\nde\r\n0\r\nx-sum: 1\r\n\r\n",
+            "1.1", "3\r\nabc\r\n2\r\nde\r\n0\r\nx-sum: 1\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "1.0", "abc"),
+        (b"HTTP/1.1 200 OK\r\n\r\nuntil the end", "1.1", "d\r\nuntil the end\r\n0\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\n\r\nuntil the end", "1.0", "until the end"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", "1.1", ""),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nz", "1.1", "z"),
+    ];
+    for (response, version, expected) in cases {
+        let origin = Origin::start(move |peer| {
+            if peer.request().is_some() {
+                let _ = peer.stream.write_all(response);
+            }
+        });
+        let (_daemon, bind) = proxy(&[origin.address], "");
+        let request = format!("GET / HTTP/{version}\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let answer = exchange(bind, &request);
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert_eq!(body, expected, "{} to {version}", String::from_utf8_lossy(response));
+    }
+}
+
+#[test]
+fn a_response_that_is_cut_or_invalid_is_never_passed_off_as_whole() {
+    for (response, expected) in [
+        (&b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"[..], "200"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf", "200"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "502"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "502"),
+        (b"garbage\r\n\r\n", "502"),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", "502"),
+    ] {
+        let origin = Origin::start(move |peer| {
+            if peer.request().is_some() {
+                let _ = peer.stream.write_all(response);
+            }
+        });
+        let (_daemon, bind) = proxy(&[origin.address], "");
+        let answer = exchange(bind, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(status(&answer), expected, "{}: {answer}", String::from_utf8_lossy(response));
+        let whole = answer.ends_with("0\r\n\r\n") || answer.contains("content-length: 4\r\n");
+        assert!(expected != "200" || !whole, "{answer}");
+    }
+}
+
+#[test]
+fn head_and_expect_are_understood() {
+    let origin = Origin::start(|peer| {
+        while let Some(request) = peer.request() {
+            let head = request.starts_with(b"HEAD");
+            let body: &[u8] = if head { b"" } else { b"ok" };
+            let _ = peer.stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+            let _ = peer.stream.write_all(body);
+        }
+    });
+    let (_daemon, bind) = proxy(&[origin.address], "");
+    let answer = exchange(
+        bind,
+        "HEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    );
+    assert_eq!(answer.matches("200 OK").count(), 2, "{answer}");
+    assert!(answer.ends_with("ok"));
+
+    let mut stream = TcpStream::connect(bind).expect("connected");
+    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("sent");
+    let mut invitation = [0; 25];
+    stream.read_exact(&mut invitation).expect("an invitation before the body");
+    assert_eq!(&invitation, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"hello").expect("sent");
+    let mut answer = [0; 15];
+    stream.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    assert!(!origin.text().contains("100-continue"), "{}", origin.text());
+}
+
+#[test]
+fn large_bodies_pass_whole_in_both_directions() {
+    const LEN: usize = 5_000_000;
+    let origin = Origin::start(|peer| {
+        while let Some(request) = peer.request() {
+            let body = &request[request.len() - LEN..];
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LEN}\r\n\r\n");
+            let _ = peer.stream.write_all(head.as_bytes());
+            let _ = peer.stream.write_all(body);
+        }
+    });
+    let (_daemon, bind) = proxy(&[origin.address], "");
+    let body: Vec<u8> = (0..LEN as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(bind).expect("connected");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+        let head = format!(
+            "PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {LEN}\r\n\r\n"
+        );
+        let mut writer = stream.try_clone().expect("cloned");
+        let sent = body.clone();
+        let sending = std::thread::spawn(move || {
+            writer.write_all(head.as_bytes()).and_then(|()| writer.write_all(&sent))
+        });
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an answer");
+        sending.join().expect("a thread").expect("sent");
+        let start = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+        assert!(answer[start..] == body[..], "{} bytes came back", answer.len() - start);
+    }
+}
+
+#[test]
+fn a_connection_that_the_instance_closed_is_not_used_again() {
+    let origin = Origin::start(|peer| {
+        if peer.request().is_some() {
+            // No word of closing: the proxy learns of it only by the end of the stream.
+            let _ = peer.stream.write_all(OK);
+        }
+    });
+    let (daemon, bind) = proxy(&[origin.address], "");
+    for n in 0..20 {
+        let answer = exchange(bind, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        assert_eq!(status(&answer), "200", "request {n}: {answer}");
+    }
+    assert_eq!(*origin.connections.lock().expect("whole"), 20);
+    assert_eq!(daemon.metric("tidegate_failures_total", ""), 0.0);
+}
+
+#[test]
+fn what_cannot_be_retried_is_not() {
+    let origin = Origin::start(|peer| drop(peer.request()));
+    let (daemon, bind) = proxy(&[origin.address, free_address()], "");
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let before = origin.text().matches("POST").count();
+    assert_eq!(status(&exchange(bind, post)), "502");
+    assert!(origin.text().matches("POST").count() <= before + 1, "sent once at most");
+    let get = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    assert_eq!(status(&exchange(bind, get)), "502");
+    assert!(daemon.metric("tidegate_retries_total", "") >= 1.0, "the GET went to both");
+}
+
+#[test]
+fn connect_failures_go_to_another_instance() {
+    let origin = Origin::answering(OK);
+    let (daemon, bind) = proxy(&[free_address(), origin.address, free_address()], "");
+    for _ in 0..20 {
+        let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\nab";
+        assert_eq!(status(&exchange(bind, post)), "200");
+    }
+    assert!(daemon.metric("tidegate_retries_total", "reason=\"connect\"") >= 1.0);
+}
+
+#[test]
+fn slow_clients_and_silent_instances_are_timed_out() {
+    let origin = Origin::start(|peer| {
+        let _ = peer.request();
+        std::thread::sleep(Duration::from_secs(20));
+    });
+    let (daemon, bind) = proxy(&[origin.address], "");
+    let began = Instant::now();
+    assert_eq!(status(&exchange(bind, "GET / HTTP/1.1\r\nHo")), "408");
+    assert!(began.elapsed() < Duration::from_secs(3), "head: {:?}", began.elapsed());
+    let began = Instant::now();
+    assert_eq!(exchange(bind, ""), "", "an idle connection is closed without a word");
+    assert!(began.elapsed() < Duration::from_secs(3), "idle: {:?}", began.elapsed());
+    let began = Instant::now();
+    assert_eq!(status(&exchange(bind, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")), "504");
+    assert!(began.elapsed() < Duration::from_secs(5), "response: {:?}", began.elapsed());
+    let began = Instant::now();
+    let half = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf";
+    assert_eq!(status(&exchange(bind, half)), "408");
+    assert!(began.elapsed() < Duration::from_secs(5), "body: {:?}", began.elapsed());
+    assert_eq!(daemon.metric("tidegate_refused_total", "reason=\"head_timeout\""), 1.0);
+}
+
+#[test]
+fn what_does_not_fit_waits_in_the_queue_and_what_waits_too_long_is_shed() {
+    let origin = Origin::start(|peer| {
+        while peer.request().is_some() {
+            std::thread::sleep(Duration::from_millis(300));
+            let _ = peer.stream.write_all(OK);
+        }
+    });
+    let (daemon, bind) =
+        proxy(&[origin.address], "max_in_flight = 1\nqueue = { max = 3, timeout = \"700ms\" }");
+    let get = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let clients: Vec<_> = (0..6).map(|_| std::thread::spawn(move || exchange(bind, get))).collect();
+    let answers: Vec<String> = clients.into_iter().map(|c| c.join().expect("a thread")).collect();
+    let ok = answers.iter().filter(|answer| status(answer) == "200").count();
+    let shed: Vec<_> = answers.iter().filter(|answer| status(answer) == "503").collect();
+    assert!((3..=4).contains(&ok), "one at once, then one each 300 ms until 700 ms: {answers:?}");
+    assert_eq!(ok + shed.len(), 6);
+    assert!(shed.iter().all(|answer| answer.contains("retry-after: 1")), "{answers:?}");
+    eventually("the queue is empty", Duration::from_secs(2), || {
+        (daemon.metric("tidegate_queue_depth", "pool=\"web\"") == 0.0).then_some(())
+    });
+    assert!(daemon.metric("tidegate_queue_wait_seconds_count", "pool=\"web\"") >= 2.0);
+}
+
+#[test]
+fn routes_choose_the_pool() {
+    let origins: Vec<Origin> = [
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0"[..],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2",
+    ]
+    .map(Origin::answering)
+    .into();
+    let bind = free_address();
+    let mut config = format!("[[listener]]\nname = \"web\"\nbind = \"{bind}\"\n");
+    config.push_str("[[route]]\nlistener = \"web\"\nhost = \"api.test\"\npath_prefix = \"/v1/\"\npool = \"p1\"\n");
+    config.push_str("[[route]]\nlistener = \"web\"\nhost = \"*.test\"\npool = \"p2\"\n");
+    config.push_str("[[route]]\nlistener = \"web\"\npath_prefix = \"/static/\"\npool = \"p0\"\n");
+    for (n, origin) in origins.iter().enumerate() {
+        config.push_str(&format!(
+            "[pool.p{n}]\ninstances = [{{ address = \"{}\" }}]\n[pool.p{n}.health]\ntype = \"none\"\n",
+            origin.address
+        ));
+    }
+    let daemon = Daemon::start(&config);
+    for (host, path, expected) in [
+        ("api.test", "/v1/x", Some("1")),
+        ("API.test:80", "/v1/x", Some("1")),
+        ("api.test", "/v2", Some("2")),
+        ("other", "/static/x", Some("0")),
+        ("other", "/", None),
+    ] {
+        let text = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let answer = exchange(bind, &text);
+        match expected {
+            Some(body) => assert!(answer.ends_with(body), "{host}{path}: {answer}"),
+            None => assert_eq!(status(&answer), "404"),
+        }
+    }
+    assert_eq!(daemon.metric("tidegate_refused_total", "reason=\"no_route\""), 1.0);
+}
