@@ -208,7 +208,7 @@ fn a_steward_that_is_slow_to_drain_is_not_asked_twice() {
     for seed in 0..4 {
         let mut world = World::new(seed, 3, 60, 2_700.0);
         world.run(700);
-        // Neither the hold nor the rate is in the way: only memory keeps too many from leaving.
+        // Neither the hold nor the rate keeps too many from leaving.
         world.scaling.scale_in = ScaleIn { hold: SECOND, rate: Share(0.9) };
         world.rate = 1_800.0;
         for _ in 0..120 {
