@@ -309,10 +309,10 @@ mod tests {
         let full = Failure::NoCapacity { zone: "a".into(), why: "full".into() };
         let order = orders.give(Ms(0), &"a".into(), 3);
         assert!(orders.answer(Ms(0), &order, &Err(full), 0).is_some());
-        assert_eq!((orders.unseen(), orders.allowed(Ms(0), 0, 0)), (0, 3));
+        assert_eq!((orders.unseen(), orders.allowed(Ms(0), 1, 1)), (0, 3));
         let order = orders.give(Ms(0), &"b".into(), 3);
         orders.answer(Ms(0), &order, &Err(Failure::Unreachable("lost".into())), 0);
-        assert_eq!((orders.unseen(), orders.allowed(Ms(0), 3, 0)), (3, 0));
+        assert_eq!((orders.unseen(), orders.allowed(Ms(0), 4, 1)), (3, 0));
     }
 
     #[test]

@@ -214,6 +214,27 @@ mod tests {
     }
 
     #[test]
+    fn what_boots_in_a_failing_zone_is_not_counted_on() {
+        for (text, stranded) in [
+            ("a- a- a? b+ b+", 1),
+            ("a- a? a? a? b+", 1),
+            ("a+ a- a? b+ b+", 0),
+            ("a? a? b+ b+", 0),
+        ] {
+            let machines = machines(text);
+            let members = members(&machines);
+            let found = Trouble::default().assess(Ms(1), &members);
+            assert_eq!(found.stranded, stranded, "{text}");
+            let pending = members.iter().filter(|m| m.stage == Stage::Pending).count() as u32;
+            let count = Count::of(&members, 0, found.stranded);
+            assert_eq!(
+                (count.pending, count.size()),
+                (pending - stranded, text.len() as u32 / 3 + 1)
+            );
+        }
+    }
+
+    #[test]
     fn a_failed_zone_is_avoided_for_a_minute() {
         let mut trouble = Trouble::default();
         let bad = machines("a- b+");

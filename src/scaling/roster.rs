@@ -293,3 +293,121 @@ impl Count {
         self.carrying() + self.stranded + self.unhealthy
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Instance, Standing};
+
+    fn machine(state: MachineState) -> Machine {
+        Machine {
+            id: "i".into(),
+            zone: "a".into(),
+            address: None,
+            state,
+            size: None,
+            token: None,
+            protected: false,
+        }
+    }
+
+    fn row(health: Health, life: Life) -> [InstanceRow; 1] {
+        let instance = Instance {
+            id: "i".into(),
+            pool: "p".into(),
+            zone: "a".into(),
+            address: ([127, 0, 0, 1], 80).into(),
+            weight: 1,
+            vitals: Arc::default(),
+        };
+        let standing = Standing { health, admin: Admin::Enabled, life };
+        [InstanceRow { instance: Arc::new(instance), standing }]
+    }
+
+    /// A roster that has begun before the machine was there.
+    fn roster() -> Roster {
+        let mut roster = Roster::default();
+        roster.observe(Ms(0), &[], &[]);
+        roster
+    }
+
+    fn stage(roster: &mut Roster, second: u64, rows: &[InstanceRow], machine: &Machine) -> Stage {
+        roster.observe(Ms(second * 1000), rows, std::slice::from_ref(machine))[0].stage
+    }
+
+    #[test]
+    fn from_birth_to_death() {
+        let mut roster = roster();
+        let creating = machine(MachineState::Creating);
+        let running = machine(MachineState::Running);
+        let stopping = machine(MachineState::Stopping);
+        let booting = row(Health::Down, Life::Booting);
+        let up = row(Health::Up, Life::Serving);
+        let down = row(Health::Down, Life::Serving);
+        let drained = row(Health::Down, Life::Drained);
+        let none: &[InstanceRow] = &[];
+        let days: [(u64, &[InstanceRow], &Machine, Stage); 9] = [
+            (1, none, &creating, Stage::Pending),
+            (10, &booting, &running, Stage::Pending),
+            (120, &booting, &running, Stage::Pending),
+            (121, &booting, &running, Stage::Overdue),
+            (122, &up, &running, Stage::Healthy),
+            (130, &down, &running, Stage::Down { since: Ms(130_000) }),
+            (140, &down, &running, Stage::Down { since: Ms(130_000) }),
+            (150, &drained, &running, Stage::Leaving { terminable: true }),
+            (151, &drained, &stopping, Stage::Leaving { terminable: false }),
+        ];
+        for (second, rows, machine, expected) in days {
+            assert_eq!(stage(&mut roster, second, rows, machine), expected, "second {second}");
+        }
+    }
+
+    #[test]
+    fn what_ran_before_our_time_is_never_taken_for_a_failed_launch() {
+        let running = machine(MachineState::Running);
+        let down = row(Health::Down, Life::Booting);
+        let mut roster = Roster::default();
+        assert_eq!(stage(&mut roster, 0, &down, &running), Stage::Pending);
+        let late = stage(&mut roster, 120, &down, &running);
+        assert_eq!(late, Stage::Down { since: Ms(120_000) });
+    }
+
+    #[test]
+    fn a_drain_counts_before_the_sight_shows_it_but_not_for_ever() {
+        let mut roster = roster();
+        let running = machine(MachineState::Running);
+        let up = row(Health::Up, Life::Serving);
+        assert_eq!(stage(&mut roster, 1, &up, &running), Stage::Healthy);
+        roster.asked(Ms(1_000), Asked::Drain, &["i".into()]);
+        let draining = Stage::Draining { revivable: true };
+        assert_eq!(stage(&mut roster, 2, &up, &running), draining);
+        assert_eq!(stage(&mut roster, 5, &up, &running), draining);
+        assert_eq!(stage(&mut roster, 6, &up, &running), Stage::Healthy);
+    }
+
+    #[test]
+    fn so_does_a_revival_unless_it_came_too_late() {
+        let mut roster = roster();
+        let running = machine(MachineState::Running);
+        let draining = row(Health::Up, Life::Draining { deadline: Ms(60_000) });
+        let drained = row(Health::Up, Life::Drained);
+        stage(&mut roster, 1, &draining, &running);
+        roster.asked(Ms(1_000), Asked::Revive, &["i".into()]);
+        assert_eq!(stage(&mut roster, 2, &draining, &running), Stage::Healthy);
+        let late = Stage::Leaving { terminable: true };
+        assert_eq!(stage(&mut roster, 3, &drained, &running), late);
+    }
+
+    #[test]
+    fn a_termination_without_effect_is_asked_for_again() {
+        let mut roster = roster();
+        let failed = machine(MachineState::Failed("x".into()));
+        assert_eq!(stage(&mut roster, 1, &[], &failed), Stage::Failed);
+        roster.asked(Ms(1_000), Asked::Terminate, &["i".into()]);
+        let told = Stage::Leaving { terminable: false };
+        assert_eq!(stage(&mut roster, 10, &[], &failed), told);
+        assert_eq!(stage(&mut roster, 11, &[], &failed), Stage::Failed);
+    }
+}

@@ -371,4 +371,18 @@ mod tests {
         let verdict = size.settle(Ms(400_000), &want, &lowered, &healthy(20), false);
         assert_eq!((verdict.desired, verdict.remove), (10, 2));
     }
+
+    #[test]
+    fn no_more_leave_than_may() {
+        let mut size = Size::default();
+        run(&mut size, 0, 400, 2_000.0, 40);
+        let lowered = scaling(3, 10);
+        let want = want(&rate(100.0), &lowered, &[]);
+        let protected = Count { removable: 2, ..healthy(40) };
+        let verdict = size.settle(Ms(800_000), &want, &lowered, &protected, false);
+        assert_eq!(
+            verdict.remove, 2,
+            "a tenth of forty were four, but two are left to choose from"
+        );
+    }
 }

@@ -190,6 +190,36 @@ fn a_lost_zone_is_made_up_for_elsewhere_and_evened_out_when_it_is_back() {
 }
 
 #[test]
+fn a_zone_lost_while_it_boots_more_is_made_up_for_before_the_allowance_ends() {
+    let mut world = World::new(9, 6, 30, 300.0);
+    world.run(700);
+    world.troubled = true;
+    world.rate = 850.0;
+    world.run(4);
+    assert!(world.ids("b").len() > 2, "something boots in b");
+    world.dark = vec!["b".into()];
+    world.moods.insert("b".into(), Mood::Barren);
+    world.run(70);
+    assert!(world.serving() >= 12, "{}: {:#?}", world.serving(), world.records);
+}
+
+#[test]
+fn a_steward_that_is_slow_to_drain_is_not_asked_twice() {
+    for seed in 0..4 {
+        let mut world = World::new(seed, 3, 60, 2_700.0);
+        world.run(700);
+        // Neither the hold nor the rate keeps too many from leaving.
+        world.scaling.scale_in = ScaleIn { hold: SECOND, rate: Share(0.9) };
+        world.rate = 1_800.0;
+        for _ in 0..120 {
+            world.step();
+            assert!(world.serving() >= 26, "{} serve", world.serving());
+        }
+        assert!(world.serving() <= 30, "{} serve", world.serving());
+    }
+}
+
+#[test]
 fn a_full_zone_does_not_stop_the_others() {
     let mut world = World::new(10, 3, 40, 200.0);
     world.troubled = true;
