@@ -151,10 +151,10 @@ impl Steward {
                 }
                 _ = hang_ups.recv() => drop(reload::reload(self).await),
                 _ = ticks.tick() => {
-                    count = count.wrapping_add(1);
                     if count.is_multiple_of(TICKS_PER_SECOND) {
                         self.show_agents();
                     }
+                    count = count.wrapping_add(1);
                 }
             }
             self.take_rest(inbox);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::model::{Instance, Slot};
 use crate::observe::FailReason;
 use crate::proxy::balance::{Ask, Refusal};
-use crate::proxy::snapshot::{PoolAt, PoolShared, PoolView, Snapshot};
+use crate::proxy::snapshot::{PoolAt, PoolView, Snapshot};
 use crate::proxy::timer::Timer;
 use crate::proxy::worker::Worker;
 
@@ -19,11 +19,11 @@ pub struct Lease {
 }
 
 #[derive(Debug)]
-struct Bell(Arc<PoolShared>);
+struct Bell(PoolAt);
 
 impl Drop for Bell {
     fn drop(&mut self) {
-        self.0.hold.slot_freed();
+        self.0.view().shared.hold.slot_freed();
     }
 }
 
@@ -45,13 +45,12 @@ pub async fn acquire(
     ask: &Ask<'_>,
     timer: &Timer,
 ) -> Result<Lease, FailReason> {
-    let view = at.view();
-    match pick(worker, view, ask) {
+    match pick(worker, at, ask) {
         Ok(lease) => return Ok(lease),
-        Err(refusal) => can_wait(view, refusal)?,
+        Err(refusal) => can_wait(at.view(), refusal)?,
     }
-    let shared = Arc::clone(&view.shared);
-    let queue = view.pool.queue;
+    let shared = Arc::clone(&at.view().shared);
+    let queue = at.view().pool.queue;
     let Some(place) = shared.hold.join(queue.max) else { return Err(FailReason::QueueFull) };
     let joined = worker.clock.elapsed();
     let deadline = timer.after(queue.timeout);
@@ -64,7 +63,7 @@ pub async fn acquire(
             break Err(FailReason::NoInstance);
         };
         *at = PoolAt { snapshot, index };
-        match pick(worker, at.view(), ask) {
+        match pick(worker, at, ask) {
             Ok(lease) => break Ok(lease),
             Err(refusal) => {
                 if let Err(reason) = can_wait(at.view(), refusal) {
@@ -81,11 +80,12 @@ pub async fn acquire(
     outcome
 }
 
-fn pick(worker: &Worker, view: &PoolView, ask: &Ask<'_>) -> Result<Lease, Refusal> {
+fn pick(worker: &Worker, at: &PoolAt, ask: &Ask<'_>) -> Result<Lease, Refusal> {
+    let view = at.view();
     let slot = worker.with_pool(view, |local| {
         view.picker.pick(ask, &mut local.cursor, &mut worker.entropy.borrow_mut())
     })?;
-    Ok(Lease { slot, _bell: Bell(Arc::clone(&view.shared)) })
+    Ok(Lease { slot, _bell: Bell(at.clone()) })
 }
 
 /// Waiting makes sense for what changes by itself: a slot gets free, a new instance comes up.

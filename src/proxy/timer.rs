@@ -87,10 +87,10 @@ impl Timers {
     pub fn drain(&self) {
         self.draining.set(true);
         for (_, slot) in self.slots.borrow_mut().iter_mut() {
-            if slot.idle {
-                if let Some(waker) = slot.waker.take() {
-                    waker.wake();
-                }
+            if slot.idle
+                && let Some(waker) = slot.waker.take()
+            {
+                waker.wake();
             }
         }
     }
@@ -120,7 +120,8 @@ impl Timer {
         self.until(self.after(limit), future).await
     }
 
-    /// Runs `future` until `deadline`. One wait a timer at a time.
+    /// Runs `future` until `deadline`. One wait a timer at a time: what moves at the same time needs
+    /// a timer of its own.
     ///
     /// # Errors
     /// [`Elapsed`] when the time is up first.

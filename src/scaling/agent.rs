@@ -131,21 +131,38 @@ impl Agent {
                     }
                 }
                 Some(answer) = self.calls.join_next() => match answer {
-                    Ok(answer) => self.settle(answer),
+                    Ok(answer) => {
+                        let launched = matches!(answer.call, Called::Launch(_));
+                        self.settle(answer);
+                        // What was just launched is probed now, and not after the next tick.
+                        if launched && self.calls.is_empty() && self.show_listing().await.is_break()
+                        {
+                            return;
+                        }
+                    }
                     Err(panic) => error!(pool = %self.pool, %panic, "the provisioner panicked"),
                 },
             }
         }
     }
 
-    async fn tick(&mut self, sight: Sight) -> ControlFlow<()> {
-        self.now = sight.now;
+    /// Lists what exists and tells the steward; nothing if it cannot be listed.
+    async fn show_listing(&mut self) -> ControlFlow<(), Option<Vec<Machine>>> {
         let provisioner = self.provisioner();
         let Some(machines) = self.list(&provisioner).await else {
+            return ControlFlow::Continue(None);
+        };
+        let (pool, listed) = (self.pool.clone(), machines.clone());
+        self.report(AgentReport::Listed { pool, machines: listed }).await?;
+        ControlFlow::Continue(Some(machines))
+    }
+
+    async fn tick(&mut self, sight: Sight) -> ControlFlow<()> {
+        self.now = sight.now;
+        let Some(machines) = self.show_listing().await? else {
             return ControlFlow::Continue(());
         };
-        let pool = self.pool.clone();
-        self.report(AgentReport::Listed { pool, machines: machines.clone() }).await?;
+        let provisioner = self.provisioner();
         if sight.retired && machines.is_empty() && self.nothing_under_way() {
             info!(pool = %self.pool, "the pool has left the config, and nothing of it exists");
             let pool = self.pool.clone();

@@ -454,7 +454,7 @@ impl Scene<'_> {
             .collect();
         match broken.is_empty() {
             true => format!("{} of {}", self.facts.count.carrying(), self.verdict.desired),
-            false => format!("for {}, which does not serve", names(&broken)),
+            false => format!("in place of {}", names(&broken)),
         }
     }
 }

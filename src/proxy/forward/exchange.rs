@@ -14,7 +14,7 @@ use crate::proxy::forward::body::{BodySink, BodySource};
 use crate::proxy::forward::respond::{self, Answer};
 use crate::proxy::forward::upstream_http1::{self, Attempt, Failure};
 use crate::proxy::lease;
-use crate::proxy::snapshot::{ListenerView, PoolAt, PoolView, Snapshot};
+use crate::proxy::snapshot::{ListenerView, PoolAt, PoolView};
 use crate::proxy::timer::Timer;
 use crate::proxy::wire::http1::Forwarded;
 use crate::proxy::wire::{RequestHead, ResponseHead};
@@ -43,8 +43,10 @@ pub struct Connection<'a> {
     pub listener: &'a Arc<ListenerView>,
     /// The address that it was accepted on, by which the newest snapshot knows the listener.
     pub bound: SocketAddr,
-    /// Its timer.
+    /// Watches the wait for an instance, and the response.
     pub timer: &'a Timer,
+    /// Watches the request's body, which moves at the same time.
+    pub body_timer: &'a Timer,
     /// What instances are told of it.
     pub forwarded: Forwarded<'a>,
 }
@@ -80,15 +82,19 @@ pub async fn serve(
     let worker = connection.worker;
     let began = worker.clock.elapsed();
     let snapshot = worker.snapshot();
-    let Some(index) = route(&snapshot, connection.bound, head) else {
-        let shard = &connection.listener.meter.shards[worker.index];
-        shard.count_refusal(RefuseReason::NoRoute);
-        client.answer(respond::NO_ROUTE).await;
+    let Some(listener) = snapshot.listener_at(connection.bound) else {
+        // The listener has left the config: its connections end with their next request.
+        refuse(connection, client).await;
+        return Ending::Early;
+    };
+    let Some(index) = listener.routes.find(head).or(listener.default_pool) else {
+        refuse(connection, client).await;
         return early_unless_read(body);
     };
     let mut at = PoolAt { snapshot, index };
-    let meter = Arc::clone(&at.view().shared.meter);
-    let shard = &meter.shards[worker.index];
+    // A request that waits moves on to a newer snapshot; its counters stay where they are.
+    let counted_in = at.clone();
+    let shard = &counted_in.view().shared.meter.shards[worker.index];
     shard.offered.add(1);
     let tried = try_instances(connection, &mut at, head, body, client, scratch).await;
     let (status, ending) = match tried {
@@ -130,10 +136,10 @@ fn early_unless_read(body: &mut impl BodySource) -> Ending {
     }
 }
 
-fn route(snapshot: &Snapshot, bound: SocketAddr, head: &RequestHead) -> Option<usize> {
-    // A listener that left the config lets its connections finish, but has no routes any more.
-    let view = snapshot.listener_at(bound)?;
-    view.routes.find(head).or(view.default_pool)
+async fn refuse(connection: &Connection<'_>, client: &mut impl Responder) {
+    let shard = &connection.listener.meter.shards[connection.worker.index];
+    shard.count_refusal(RefuseReason::NoRoute);
+    client.answer(respond::NO_ROUTE).await;
 }
 
 /// Tries instance after instance, as far as that is safe and the budget allows. The error says

@@ -74,7 +74,8 @@ async fn burst(
 ) -> Next {
     let client = peer.ip().to_canonical().to_string();
     let forwarded = Forwarded { client: &client, scheme: "http" };
-    let connection = Connection { worker, listener: view, bound, timer, forwarded };
+    let body_timer = &worker.timers.timer();
+    let connection = Connection { worker, listener: view, bound, timer, body_timer, forwarded };
     let (mut reading, mut writing) = stream.split();
     let mut buffer = worker.buffers.borrow();
     let mut head = RequestHead::default();

@@ -157,10 +157,9 @@ async fn stream_both(
     let pause = attempt.connection.listener.listener.timeouts.body;
     let Scratch { response, to_instance } = scratch;
     let Link { reading, writing, buffer } = link;
-    // The connection's timer watches the response meanwhile.
-    let timer = worker.timers.timer();
+    let timer = attempt.connection.body_timer;
     let mut sink =
-        H1Sink::new(writing, to_instance, attempt.head.body, &timer, pause, &worker.pipes);
+        H1Sink::new(writing, to_instance, attempt.head.body, timer, pause, &worker.pipes);
     let mut upload = pin!(pump(body, &mut sink));
     let mut uploaded = false;
     {

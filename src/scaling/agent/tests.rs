@@ -218,7 +218,11 @@ fn words(reports: &[AgentReport]) -> Vec<&'static str> {
 async fn a_sight_becomes_reports_and_orders() {
     let mut stage = Stage::set();
     let reports = stage.tick().await;
-    assert_eq!(words(&reports), ["listed", "wants"]);
+    assert_eq!(
+        words(&reports),
+        ["listed", "wants", "listed"],
+        "what was launched is shown at once"
+    );
     assert!(matches!(reports[1], AgentReport::Wants { desired: 2, .. }));
     let launched = stage.launched();
     let orders: Vec<_> =
@@ -275,7 +279,7 @@ async fn without_a_list_nothing_is_decided_and_it_is_told_once() {
     assert_eq!((stage.launched().len(), stage.journal.newest(9).len()), (0, 1));
     assert_eq!(stage.counted("list unreachable"), 5);
     *stage.fake.list_fails.lock().expect("lock") = false;
-    assert_eq!(words(&stage.tick().await), ["listed", "wants"]);
+    assert_eq!(words(&stage.tick().await), ["listed", "wants", "listed"]);
     stage.tick().await;
     let told: Vec<_> = stage.journal.newest(9).into_iter().map(|r| r.action).collect();
     assert_eq!(told, ["launch", "hold", "failure"]);
