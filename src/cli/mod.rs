@@ -1,8 +1,8 @@
 //! The command line: what the operator types, and what the process answers with.
 //!
 //! [`main`] is the whole program less the allocator. Each verb is a file with a `run` that returns
-//! what went wrong as a [`Failure`]: what to print and which exit code. Verbs that talk to a running
-//! daemon do so through [`client`].
+//! what went wrong as a `Failure`: what to print and which exit code. Verbs that talk to a running
+//! daemon do so through `client`.
 
 mod args;
 mod check;

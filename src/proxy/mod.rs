@@ -1,6 +1,8 @@
 //! The data plane: from an accepted connection to the last byte of its last response.
 //!
-//!     accept → wire → route → balance → forward → observe
+//! ```text
+//! accept → wire → route → balance → forward → observe
+//! ```
 //!
 //! N workers, each a thread with a current-thread runtime and everything it needs of its own
 //! ([`worker`]). A request loads one immutable [`snapshot`], finds its pool ([`route`]), takes a slot

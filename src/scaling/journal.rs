@@ -30,7 +30,7 @@ pub struct Record {
     pub outcome: String,
 }
 
-/// The last [`CAPACITY`] records of a pool. Written by its agent, read by the admin API.
+/// The last thousand records of a pool. Written by its agent, read by the admin API.
 #[derive(Debug, Default)]
 pub struct Journal {
     records: Mutex<VecDeque<Record>>,
