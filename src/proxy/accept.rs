@@ -89,7 +89,8 @@ fn start(worker: &Rc<Worker>, address: SocketAddr, stream: TcpStream, peer: Sock
         async move {
             match protocol {
                 Protocol::Http => http1::serve(&worker, &view, address, stream, peer).await,
-                Protocol::Tcp => tcp::serve(&worker, &view, address, stream).await,
+                // Boxed, so that an idle HTTP connection is not as large as a busy tunnel.
+                Protocol::Tcp => Box::pin(tcp::serve(&worker, &view, address, stream)).await,
             }
             view.meter.shards[worker.index].active.sub(1);
         }
