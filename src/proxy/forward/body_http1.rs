@@ -151,8 +151,13 @@ impl<'a, 's> H1Source<'a, 's> {
 
 impl BodySource for H1Source<'_, '_> {
     fn is_ready(&self) -> bool {
-        matches!(self.left, Left::Nothing | Left::Trailers)
-            || self.buffer.filled().len() > self.lent
+        let here = &self.buffer.filled()[self.lent..];
+        match &self.left {
+            Left::Nothing | Left::Trailers => true,
+            // The end of a chunk comes with it, and is nothing to wait for the next one with.
+            Left::Chunked(decoder) => decoder.has_more_than_framing(here),
+            Left::Exactly(_) | Left::UntilClose => !here.is_empty(),
+        }
     }
 
     fn whole(&self) -> Option<&[u8]> {
