@@ -93,8 +93,8 @@ async fn burst(
                 return Next::Close;
             }
         }
-        let mut body =
-            H1Source::new(&mut reading, &mut buffer, head.body, timer, view.listener.timeouts.body);
+        let pause = view.listener.timeouts.body;
+        let mut body = H1Source::new(&mut reading, &mut buffer, head.body, body_timer, pause);
         body.invite_first(head.expects_continue);
         let mut responder = H1Responder {
             connection: &connection,
