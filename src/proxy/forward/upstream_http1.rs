@@ -161,19 +161,17 @@ async fn stream_both(
     let mut sink =
         H1Sink::new(writing, to_instance, attempt.head.body, timer, pause, &worker.pipes);
     let mut upload = pin!(pump(body, &mut sink));
-    let mut uploaded = false;
+    // Whether all of it was sent, once that is known.
+    let mut uploaded = None;
     {
         let mut head = pin!(wait.response_head(reading, buffer, response));
         loop {
             tokio::select! {
                 biased;
-                done = &mut upload, if !uploaded => match done {
-                    Ok(()) => uploaded = true,
+                done = &mut upload, if uploaded.is_none() => match done {
+                    Ok(()) => uploaded = Some(true),
                     // The instance reads no further: it has answered, or is about to, or is gone.
-                    Err(PumpError::Sink(_)) => {
-                        head.as_mut().await?;
-                        break;
-                    }
+                    Err(PumpError::Sink(_)) => uploaded = Some(false),
                     Err(PumpError::Source(error)) => return Err(Failure::Client(error)),
                 },
                 head = &mut head => {
@@ -188,11 +186,12 @@ async fn stream_both(
         tokio::select! {
             biased;
             done = &mut relay => {
-                let ending = if uploaded { Ending::Whole } else { Ending::Early };
-                return done.map(|reusable| (reusable && uploaded, ending));
+                let whole = uploaded == Some(true);
+                let ending = if whole { Ending::Whole } else { Ending::Early };
+                return done.map(|reusable| (reusable && whole, ending));
             }
             // Whatever becomes of the upload now, the response is what counts.
-            done = &mut upload, if !uploaded => uploaded = done.is_ok(),
+            done = &mut upload, if uploaded.is_none() => uploaded = Some(done.is_ok()),
         }
     }
 }
