@@ -225,7 +225,6 @@ async fn relay(
             Ok(done && response.keep_alive && buffer.is_empty())
         }
         Err(PumpError::Source(_)) => Err(Failure::Cut),
-        Err(PumpError::Sink(BodyError::Cut)) => Err(Failure::Cut),
         Err(PumpError::Sink(_)) => Err(Failure::ClientGone),
     }
 }
