@@ -13,7 +13,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::net::splice::Pipes;
 use crate::observe::meter::Tally;
-use crate::proxy::buffer::Buffer;
+use crate::proxy::buffer::{BUFFER_BYTES, Buffer};
 use crate::proxy::forward::body::{BodyError, BodySink, BodySource, PumpError};
 use crate::proxy::timer::Timer;
 use crate::proxy::wire::chunked::{Decoded, Decoder, LAST, write_chunk_line};
@@ -279,10 +279,31 @@ impl<'a, 's> H1Sink<'a, 's> {
         Ok(())
     }
 
+    /// Moves the next `len` bytes of `from` here, through user space.
+    async fn copy(&mut self, from: &TcpStream, mut len: u64) -> Result<(), PumpError> {
+        let mut piece = vec![0; BUFFER_BYTES];
+        while len > 0 {
+            let ready = self.timer.within(self.pause, from.readable()).await;
+            ready.map_err(|_| PumpError::Source(BodyError::Timeout))?.map_err(source_broke)?;
+            let most = piece.len().min(usize::try_from(len).unwrap_or(usize::MAX));
+            match from.try_read(&mut piece[..most]) {
+                Ok(0) => return Err(PumpError::Source(BodyError::Cut)),
+                Ok(n) => {
+                    len -= n as u64;
+                    self.send(&piece[..n]).await.map_err(PumpError::Sink)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(source_broke(error)),
+            }
+        }
+        Ok(())
+    }
+
     /// Moves the next `len` bytes of `from` here, through a pipe.
     async fn splice(&mut self, from: &TcpStream, mut len: u64) -> Result<(), PumpError> {
         self.flush().await.map_err(PumpError::Sink)?;
-        let mut pipe = self.pipes.borrow().map_err(sink_broke)?;
+        // No file descriptors left: it is copied.
+        let Ok(mut pipe) = self.pipes.borrow() else { return self.copy(from, len).await };
         let to: &TcpStream = self.half.as_ref();
         while len > 0 {
             let ready = self.timer.within(self.pause, from.readable()).await;
