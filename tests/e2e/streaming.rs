@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, prlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
 use crate::daemon::eventually;
 use crate::http::{OK, exchange, proxy, status};
@@ -189,4 +189,27 @@ fn large_bodies_pass_when_there_are_no_file_descriptors_left() {
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
     read_until(&mut stream, "\r\n\r\n");
     stream.read_exact(&mut vec![0; LEN]).expect("all of it");
+}
+
+#[test]
+fn a_shortage_of_our_own_is_not_held_against_the_instance() {
+    let origin = Origin::start(|peer| {
+        if peer.request().is_some() {
+            let _ = peer.stream.write_all(OK);
+        }
+    });
+    let (daemon, bind) = proxy(&[origin.address], "");
+    let mut stream = connect(bind);
+    let get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    stream.write_all(get).expect("sent");
+    read_until(&mut stream, "\r\n\r\nok");
+    let all = getrlimit(Resource::Nofile);
+    let none = Rlimit { current: Some(1), maximum: all.maximum };
+    let before = prlimit(Some(daemon.pid()), Resource::Nofile, none).expect("set");
+    stream.write_all(get).expect("sent");
+    read_until(&mut stream, "HTTP/1.1 502");
+    prlimit(Some(daemon.pid()), Resource::Nofile, before).expect("set");
+    assert_eq!(daemon.metric("tidegate_failures_total", "reason=\"connect\""), 1.0);
+    let blamed = daemon.metric("tidegate_instance_requests_total", "class=\"failed\"");
+    assert_eq!(blamed, 0.0);
 }

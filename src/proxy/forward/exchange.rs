@@ -16,6 +16,7 @@ use crate::proxy::forward::upstream_http1::{self, Attempt, Failure};
 use crate::proxy::lease;
 use crate::proxy::snapshot::{ListenerView, PoolAt, PoolView};
 use crate::proxy::timer::Timer;
+use crate::proxy::upstream;
 use crate::proxy::wire::http1::Forwarded;
 use crate::proxy::wire::{RequestHead, ResponseHead};
 use crate::proxy::worker::Worker;
@@ -218,6 +219,7 @@ fn retry_reason(
 /// A broken connection puts the instance under suspicion: no new picks, and a probe at once.
 fn note_failure(worker: &Worker, shard: &PoolShard, instance: &Instance, failure: &Failure) {
     match failure {
+        Failure::Connect(error) if upstream::is_shortage(error) => {}
         Failure::Connect(_) | Failure::Reset => {
             instance.vitals.count_failure();
             suspect(worker, instance);

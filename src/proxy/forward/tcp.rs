@@ -99,9 +99,11 @@ async fn connect(
                 shard.connect.observe(worker.clock.elapsed().saturating_sub(began));
                 return Ok((lease, pool, stream));
             }
-            Err(_) => {
-                instance.vitals.count_failure();
-                exchange::suspect(worker, &instance);
+            Err(error) => {
+                if !upstream::is_shortage(&error) {
+                    instance.vitals.count_failure();
+                    exchange::suspect(worker, &instance);
+                }
                 if tried.len() >= pool.retry.attempts as usize {
                     return Err(Some((FailReason::Connect, shared)));
                 }
