@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 
 use crate::base::Ms;
@@ -83,6 +84,13 @@ pub fn is_quiet(stream: &TcpStream) -> bool {
         return true;
     }
     matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Whether a connection failed for want of something on this machine (file descriptors, memory, free
+/// ports), so that it says nothing about the instance.
+pub fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
 }
 
 /// Connects to `address` within `limit`.

@@ -8,7 +8,7 @@ use crate::daemon::{Daemon, eventually, free_address, talk};
 use crate::origin::Origin;
 
 /// A daemon with one HTTP listener before the given instances, unprobed.
-fn proxy(instances: &[SocketAddr], more: &str) -> (Daemon, SocketAddr) {
+pub fn proxy(instances: &[SocketAddr], more: &str) -> (Daemon, SocketAddr) {
     let bind = free_address();
     let list: Vec<String> =
         instances.iter().map(|address| format!("{{ address = \"{address}\" }}")).collect();
@@ -22,16 +22,16 @@ fn proxy(instances: &[SocketAddr], more: &str) -> (Daemon, SocketAddr) {
     (daemon, bind)
 }
 
-fn exchange(address: SocketAddr, request: &str) -> String {
+pub fn exchange(address: SocketAddr, request: &str) -> String {
     let answer = talk(address, request.as_bytes()).expect("an answer");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn status(answer: &str) -> &str {
+pub fn status(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or("none")
 }
 
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+pub const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[test]
 fn requests_are_forwarded_with_our_framing_on_a_kept_connection() {

@@ -10,5 +10,6 @@ mod http;
 mod load;
 mod origin;
 mod scaling;
+mod streaming;
 mod tcp;
 mod tools;

@@ -47,14 +47,15 @@ pub trait BodySource {
 
 /// Takes the pieces of a body.
 pub trait BodySink {
-    /// Takes a piece; may keep small ones back until [`BodySink::flush`].
-    fn write(&mut self, piece: Piece<'_>) -> impl Future<Output = Result<(), BodyError>>;
+    /// Takes a piece; may keep small ones back until [`BodySink::flush`]. It reads a spliced piece
+    /// itself, so it also says which side gave up.
+    fn write(&mut self, piece: Piece<'_>) -> impl Future<Output = Result<(), PumpError>>;
 
     /// Sends what was kept back.
     fn flush(&mut self) -> impl Future<Output = Result<(), BodyError>>;
 
-    /// Marks the end and sends everything.
-    fn finish(&mut self) -> impl Future<Output = Result<(), BodyError>>;
+    /// Marks the end and sends everything, unless the source gave less than its head announced.
+    fn finish(&mut self) -> impl Future<Output = Result<(), PumpError>>;
 }
 
 /// Which side of a [`pump`] gave up.
@@ -77,8 +78,8 @@ pub async fn pump(source: &mut impl BodySource, sink: &mut impl BodySink) -> Res
             sink.flush().await.map_err(PumpError::Sink)?;
         }
         match source.next().await.map_err(PumpError::Source)? {
-            Some(piece) => sink.write(piece).await.map_err(PumpError::Sink)?,
-            None => return sink.finish().await.map_err(PumpError::Sink),
+            Some(piece) => sink.write(piece).await?,
+            None => return sink.finish().await,
         }
     }
 }

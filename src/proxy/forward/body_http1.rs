@@ -13,8 +13,8 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::net::splice::Pipes;
 use crate::observe::meter::Tally;
-use crate::proxy::buffer::Buffer;
-use crate::proxy::forward::body::{BodyError, BodySink, BodySource};
+use crate::proxy::buffer::{BUFFER_BYTES, Buffer};
+use crate::proxy::forward::body::{BodyError, BodySink, BodySource, PumpError};
 use crate::proxy::timer::Timer;
 use crate::proxy::wire::chunked::{Decoded, Decoder, LAST, write_chunk_line};
 use crate::proxy::wire::{BodyLength, Piece};
@@ -151,8 +151,13 @@ impl<'a, 's> H1Source<'a, 's> {
 
 impl BodySource for H1Source<'_, '_> {
     fn is_ready(&self) -> bool {
-        matches!(self.left, Left::Nothing | Left::Trailers)
-            || self.buffer.filled().len() > self.lent
+        let here = &self.buffer.filled()[self.lent..];
+        match &self.left {
+            Left::Nothing | Left::Trailers => true,
+            // The end of a chunk comes with it, and is nothing to wait for the next one with.
+            Left::Chunked(decoder) => decoder.has_more_than_framing(here),
+            Left::Exactly(_) | Left::UntilClose => !here.is_empty(),
+        }
     }
 
     fn whole(&self) -> Option<&[u8]> {
@@ -274,28 +279,51 @@ impl<'a, 's> H1Sink<'a, 's> {
         Ok(())
     }
 
+    /// Moves the next `len` bytes of `from` here, through user space.
+    async fn copy(&mut self, from: &TcpStream, mut len: u64) -> Result<(), PumpError> {
+        let mut piece = vec![0; BUFFER_BYTES];
+        while len > 0 {
+            let ready = self.timer.within(self.pause, from.readable()).await;
+            ready.map_err(|_| PumpError::Source(BodyError::Timeout))?.map_err(source_broke)?;
+            let most = piece.len().min(usize::try_from(len).unwrap_or(usize::MAX));
+            match from.try_read(&mut piece[..most]) {
+                Ok(0) => return Err(PumpError::Source(BodyError::Cut)),
+                Ok(n) => {
+                    len -= n as u64;
+                    self.send(&piece[..n]).await.map_err(PumpError::Sink)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(source_broke(error)),
+            }
+        }
+        Ok(())
+    }
+
     /// Moves the next `len` bytes of `from` here, through a pipe.
-    async fn splice(&mut self, from: &TcpStream, mut len: u64) -> Result<(), BodyError> {
-        self.send(&[]).await?;
-        let mut pipe = self.pipes.borrow()?;
+    async fn splice(&mut self, from: &TcpStream, mut len: u64) -> Result<(), PumpError> {
+        self.flush().await.map_err(PumpError::Sink)?;
+        // No file descriptors left: it is copied.
+        let Ok(mut pipe) = self.pipes.borrow() else { return self.copy(from, len).await };
         let to: &TcpStream = self.half.as_ref();
         while len > 0 {
             let ready = self.timer.within(self.pause, from.readable()).await;
-            ready.map_err(|_| BodyError::Timeout)??;
+            ready.map_err(|_| PumpError::Source(BodyError::Timeout))?.map_err(source_broke)?;
             match pipe.fill(from, usize::try_from(len).unwrap_or(usize::MAX)) {
-                Ok(0) => return Err(BodyError::Cut),
+                Ok(0) => return Err(PumpError::Source(BodyError::Cut)),
                 Ok(n) => len -= n as u64,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(source_broke(error)),
             }
             while pipe.held() > 0 {
                 match pipe.empty(to) {
                     Ok(n) => self.count(n),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         let ready = self.timer.within(self.pause, to.writable()).await;
-                        ready.map_err(|_| BodyError::Timeout)??;
+                        ready
+                            .map_err(|_| PumpError::Sink(BodyError::Timeout))?
+                            .map_err(sink_broke)?;
                     }
-                    Err(error) => return Err(error.into()),
+                    Err(error) => return Err(sink_broke(error)),
                 }
             }
         }
@@ -303,13 +331,22 @@ impl<'a, 's> H1Sink<'a, 's> {
     }
 }
 
+fn source_broke(error: io::Error) -> PumpError {
+    PumpError::Source(error.into())
+}
+
+fn sink_broke(error: io::Error) -> PumpError {
+    PumpError::Sink(error.into())
+}
+
 impl BodySink for H1Sink<'_, '_> {
-    async fn write(&mut self, piece: Piece<'_>) -> Result<(), BodyError> {
+    async fn write(&mut self, piece: Piece<'_>) -> Result<(), PumpError> {
+        const SURPLUS: PumpError = PumpError::Source(BodyError::Surplus);
         match piece {
             Piece::Bytes(data) => {
                 let chunked = self.body == BodyLength::Chunked;
                 if let BodyLength::Exactly(left) = &mut self.body {
-                    *left = left.checked_sub(data.len() as u64).ok_or(BodyError::Surplus)?;
+                    *left = left.checked_sub(data.len() as u64).ok_or(SURPLUS)?;
                 }
                 if chunked {
                     write_chunk_line(data.len(), self.out);
@@ -317,7 +354,7 @@ impl BodySink for H1Sink<'_, '_> {
                 if data.len() <= GATHER_UP_TO && self.out.len() <= 4 * GATHER_UP_TO {
                     self.out.extend_from_slice(data);
                 } else {
-                    self.send(data).await?;
+                    self.send(data).await.map_err(PumpError::Sink)?;
                 }
                 if chunked {
                     self.out.extend_from_slice(b"\r\n");
@@ -325,7 +362,7 @@ impl BodySink for H1Sink<'_, '_> {
             }
             Piece::Splice { from, len } => {
                 if let BodyLength::Exactly(left) = &mut self.body {
-                    *left = left.checked_sub(len).ok_or(BodyError::Surplus)?;
+                    *left = left.checked_sub(len).ok_or(SURPLUS)?;
                 }
                 self.splice(from, len).await?;
             }
@@ -345,15 +382,17 @@ impl BodySink for H1Sink<'_, '_> {
         self.send(&[]).await
     }
 
-    async fn finish(&mut self) -> Result<(), BodyError> {
+    async fn finish(&mut self) -> Result<(), PumpError> {
         match self.body {
             BodyLength::Chunked => {
                 self.out.extend_from_slice(LAST);
                 self.out.extend_from_slice(b"\r\n");
             }
-            BodyLength::Exactly(left) if left > 0 => return Err(BodyError::Cut),
+            BodyLength::Exactly(left) if left > 0 => {
+                return Err(PumpError::Source(BodyError::Cut));
+            }
             _ => {}
         }
-        self.send(&[]).await
+        self.flush().await.map_err(PumpError::Sink)
     }
 }

@@ -16,6 +16,7 @@ use crate::proxy::forward::upstream_http1::{self, Attempt, Failure};
 use crate::proxy::lease;
 use crate::proxy::snapshot::{ListenerView, PoolAt, PoolView};
 use crate::proxy::timer::Timer;
+use crate::proxy::upstream;
 use crate::proxy::wire::http1::Forwarded;
 use crate::proxy::wire::{RequestHead, ResponseHead};
 use crate::proxy::worker::Worker;
@@ -159,18 +160,27 @@ async fn try_instances(
     let mut tried: Vec<u64> = Vec::new();
     let mut avoid = None;
     let mut fresh = false;
+    let mut last: Option<(Failure, RetryReason)> = None;
     loop {
         let ask = Ask { tried: &tried, avoid: avoid.as_ref() };
-        let lease = lease::acquire(worker, at, &ask, connection.timer)
-            .await
-            .map_err(|reason| (reason, false))?;
+        let lease =
+            lease::acquire(worker, at, &ask, connection.timer).await.map_err(
+                |reason| match &last {
+                    // Nobody is left to try: what counts is what the last one did.
+                    Some((failure, _)) if reason == FailReason::Connect => failure.reason(),
+                    _ => (reason, false),
+                },
+            )?;
         let view = at.view();
+        let shard = &view.shared.meter.shards[worker.index];
+        if let Some((_, reason)) = last {
+            shard.count_retry(reason);
+        }
         let attempt = Attempt { connection, view, instance: lease.instance(), head, fresh };
         let failure = match upstream_http1::attempt(&attempt, body, client, scratch).await {
             Ok(done) => return Ok(done),
             Err(failure) => failure,
         };
-        let shard = &view.shared.meter.shards[worker.index];
         note_failure(worker, shard, lease.instance(), &failure);
         let Some(reason) = retry_reason(&failure, head, body) else { return Err(failure.reason()) };
         if reason == RetryReason::Stale {
@@ -185,7 +195,7 @@ async fn try_instances(
             tried.push(lease.instance().vitals.serial);
             avoid = Some(lease.instance().zone.clone());
         }
-        shard.count_retry(reason);
+        last = Some((failure, reason));
     }
 }
 
@@ -209,6 +219,7 @@ fn retry_reason(
 /// A broken connection puts the instance under suspicion: no new picks, and a probe at once.
 fn note_failure(worker: &Worker, shard: &PoolShard, instance: &Instance, failure: &Failure) {
     match failure {
+        Failure::Connect(error) if upstream::is_shortage(error) => {}
         Failure::Connect(_) | Failure::Reset => {
             instance.vitals.count_failure();
             suspect(worker, instance);

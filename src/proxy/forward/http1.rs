@@ -7,9 +7,10 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
@@ -93,8 +94,8 @@ async fn burst(
                 return Next::Close;
             }
         }
-        let mut body =
-            H1Source::new(&mut reading, &mut buffer, head.body, timer, view.listener.timeouts.body);
+        let pause = view.listener.timeouts.body;
+        let mut body = H1Source::new(&mut reading, &mut buffer, head.body, body_timer, pause);
         body.invite_first(head.expects_continue);
         let mut responder = H1Responder {
             connection: &connection,
@@ -119,13 +120,22 @@ async fn burst(
             Ending::Broken => return Next::Close,
         }
         if buffer.is_empty() {
-            let readable = poll_fn(|cx| reading.as_ref().poll_read_ready(cx));
+            let stream: &TcpStream = reading.as_ref();
+            forget_stale_readiness(stream);
+            let readable = poll_fn(|cx| stream.poll_read_ready(cx));
             let patience = LINGER.min(view.listener.timeouts.idle);
             if timer.while_idle(patience, readable).await.is_err() {
                 return Next::Idle;
             }
         }
     }
+}
+
+/// A body that was spliced, or filled the buffer to the brim, leaves the mark of more to come. Only a
+/// look at the socket takes it off; without the mark that costs no system call.
+fn forget_stale_readiness(stream: &TcpStream) {
+    let mut cx = Context::from_waker(Waker::noop());
+    let _ = stream.poll_peek(&mut cx, &mut ReadBuf::new(&mut [0]));
 }
 
 /// Reads a request head; false if the client left without one.

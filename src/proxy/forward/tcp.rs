@@ -99,9 +99,11 @@ async fn connect(
                 shard.connect.observe(worker.clock.elapsed().saturating_sub(began));
                 return Ok((lease, pool, stream));
             }
-            Err(_) => {
-                instance.vitals.count_failure();
-                exchange::suspect(worker, &instance);
+            Err(error) => {
+                if !upstream::is_shortage(&error) {
+                    instance.vitals.count_failure();
+                    exchange::suspect(worker, &instance);
+                }
                 if tried.len() >= pool.retry.attempts as usize {
                     return Err(Some((FailReason::Connect, shared)));
                 }
@@ -166,7 +168,8 @@ impl Direction<'_> {
     /// Splices until moves get small; false at the end of the stream.
     async fn splice(&self, from: &ReadHalf<'_>, to: &WriteHalf<'_>) -> io::Result<bool> {
         let (from, to): (&TcpStream, &TcpStream) = (from.as_ref(), to.as_ref());
-        let mut pipe = self.worker.pipes.borrow()?;
+        // No file descriptors left: copying goes on.
+        let Ok(mut pipe) = self.worker.pipes.borrow() else { return Ok(true) };
         let mut small = 0;
         while small < SWITCH_AFTER {
             from.readable().await?;

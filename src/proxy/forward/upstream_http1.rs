@@ -1,5 +1,6 @@
 //! Speaking HTTP/1.1 with an instance: one attempt at one request.
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::proxy::forward::body::{BodyError, BodySource, PumpError, pump};
 use crate::proxy::forward::body_http1::{H1Sink, H1Source};
 use crate::proxy::forward::exchange::{self, Connection, Ending, Responder, Scratch};
 use crate::proxy::snapshot::PoolView;
+use crate::proxy::timer::TICK;
 use crate::proxy::upstream::{self, Upstream};
 use crate::proxy::wire::http1::{HeadError, parse_response, write_request};
 use crate::proxy::wire::{RequestHead, ResponseHead};
@@ -104,13 +106,15 @@ pub async fn attempt(
     let Scratch { response, to_instance } = scratch;
     to_instance.clear();
     write_request(attempt.head, attempt.connection.forwarded, to_instance);
-    let mut wait = Wait { attempt, reused, heard: false, repeatable: false };
+    let sent_at = Cell::new(Ms::NEVER);
+    let mut wait = Wait { attempt, reused, heard: false, repeatable: false, sent_at: &sent_at };
     let mut link = Link { reading: &mut reading, writing: &mut writing, buffer: &mut buffer };
     let sent = match body.whole() {
         Some(bytes) => {
             to_instance.extend_from_slice(bytes);
             wait.repeatable = attempt.head.method.is_idempotent();
             wait.send(link.writing, to_instance).await?;
+            sent_at.set(worker.timers.now());
             wait.response_head(link.reading, link.buffer, response).await?;
             body.discard_whole();
             relay(attempt, link.reading, link.buffer, response, client)
@@ -152,7 +156,7 @@ async fn stream_both(
     client: &mut impl Responder,
     scratch: &mut Scratch,
 ) -> Result<(bool, Ending), Failure> {
-    let attempt = wait.attempt;
+    let (attempt, sent_at) = (wait.attempt, wait.sent_at);
     let worker = attempt.connection.worker;
     let pause = attempt.connection.listener.listener.timeouts.body;
     let Scratch { response, to_instance } = scratch;
@@ -161,21 +165,23 @@ async fn stream_both(
     let mut sink =
         H1Sink::new(writing, to_instance, attempt.head.body, timer, pause, &worker.pipes);
     let mut upload = pin!(pump(body, &mut sink));
-    let mut uploaded = false;
+    // Whether all of it was sent, once that is known.
+    let mut uploaded = None;
     {
         let mut head = pin!(wait.response_head(reading, buffer, response));
         loop {
             tokio::select! {
                 biased;
-                done = &mut upload, if !uploaded => match done {
-                    Ok(()) => uploaded = true,
-                    // The instance reads no further: it has answered, or is about to, or is gone.
-                    Err(PumpError::Sink(_)) => {
-                        head.as_mut().await?;
-                        break;
-                    }
-                    Err(PumpError::Source(error)) => return Err(Failure::Client(error)),
-                },
+                done = &mut upload, if uploaded.is_none() => {
+                    uploaded = match done {
+                        Ok(()) => Some(true),
+                        // The instance reads no further: it has answered, or is about to, or is
+                        // gone.
+                        Err(PumpError::Sink(_)) => Some(false),
+                        Err(PumpError::Source(error)) => return Err(Failure::Client(error)),
+                    };
+                    sent_at.set(worker.timers.now());
+                }
                 head = &mut head => {
                     head?;
                     break;
@@ -188,11 +194,12 @@ async fn stream_both(
         tokio::select! {
             biased;
             done = &mut relay => {
-                let ending = if uploaded { Ending::Whole } else { Ending::Early };
-                return done.map(|reusable| (reusable && uploaded, ending));
+                let whole = uploaded == Some(true);
+                let ending = if whole { Ending::Whole } else { Ending::Early };
+                return done.map(|reusable| (reusable && whole, ending));
             }
             // Whatever becomes of the upload now, the response is what counts.
-            done = &mut upload, if !uploaded => uploaded = done.is_ok(),
+            done = &mut upload, if uploaded.is_none() => uploaded = Some(done.is_ok()),
         }
     }
 }
@@ -218,7 +225,6 @@ async fn relay(
             Ok(done && response.keep_alive && buffer.is_empty())
         }
         Err(PumpError::Source(_)) => Err(Failure::Cut),
-        Err(PumpError::Sink(BodyError::Cut)) => Err(Failure::Cut),
         Err(PumpError::Sink(_)) => Err(Failure::ClientGone),
     }
 }
@@ -231,6 +237,8 @@ struct Wait<'a> {
     heard: bool,
     /// The request may be sent to another instance when this one goes down.
     repeatable: bool,
+    /// When there was nothing more to send; before that nobody waits for the instance.
+    sent_at: &'a Cell<Ms>,
 }
 
 impl Wait<'_> {
@@ -250,9 +258,6 @@ impl Wait<'_> {
         buffer: &mut Buffer,
         response: &mut ResponseHead,
     ) -> Result<(), Failure> {
-        let timer = self.attempt.connection.timer;
-        let began = self.attempt.connection.worker.timers.now();
-        let deadline = timer.after(self.attempt.view.pool.timeouts.response);
         let method = self.attempt.head.method;
         let mut interim = 0;
         loop {
@@ -276,7 +281,7 @@ impl Wait<'_> {
                     Err(error) => return Err(Failure::BadResponse(error)),
                 }
             }
-            self.some_bytes(reading, buffer, began, deadline).await?;
+            self.some_bytes(reading, buffer).await?;
         }
     }
 
@@ -286,14 +291,16 @@ impl Wait<'_> {
         &mut self,
         reading: &mut ReadHalf<'_>,
         buffer: &mut Buffer,
-        began: Ms,
-        deadline: Ms,
     ) -> Result<(), Failure> {
         let Attempt { connection, view, instance, .. } = self.attempt;
         let (worker, timer) = (connection.worker, connection.timer);
-        let mut look = timer.after(SILENCE);
         loop {
-            match timer.until(look.min(deadline), buffer.read_from(&mut *reading)).await {
+            let sent_at = self.sent_at.get();
+            let deadline = sent_at + view.pool.timeouts.response + TICK;
+            match timer
+                .until(timer.after(LOOK).min(deadline), buffer.read_from(&mut *reading))
+                .await
+            {
                 Ok(Ok(n)) if n > 0 => {
                     self.heard = true;
                     instance.vitals.note_byte(worker.timers.now());
@@ -306,11 +313,11 @@ impl Wait<'_> {
             if instance.vitals.is_down() && self.repeatable && !self.heard {
                 return Err(Failure::Condemned);
             }
-            let silent = instance.vitals.last_byte() <= began;
+            let silent = instance.vitals.last_byte() <= sent_at
+                && worker.timers.now() >= sent_at + SILENCE + TICK;
             if silent && exchange::peers_answer(worker, view, instance) {
                 exchange::suspect(worker, instance);
             }
-            look = timer.after(LOOK);
         }
     }
 

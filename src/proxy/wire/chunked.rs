@@ -21,7 +21,7 @@ const TRAILER_FIELDS_MAX: usize = 32;
 pub struct ChunkError(pub &'static str);
 
 /// Reads a chunked body.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Decoder {
     state: State,
     /// Bytes seen of the current line.
@@ -108,6 +108,12 @@ impl Decoder {
             }
         }
         Ok(Decoded::More { skip: at })
+    }
+
+    /// Whether `input` holds data, the end of the body or an error, and not only framing after which
+    /// more is needed.
+    pub fn has_more_than_framing(&self, input: &[u8]) -> bool {
+        !input.is_empty() && !matches!(self.clone().decode(input), Ok(Decoded::More { .. }))
     }
 
     /// The trailer section as `name: value CRLF` lines, once the end was found; framing and routing

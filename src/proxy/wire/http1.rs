@@ -418,8 +418,10 @@ pub fn write_response(
     out.extend_from_slice(fields.get(head.reason));
     out.extend_from_slice(b"\r\n");
     for line in &fields.lines {
-        // Without a body of its own (HEAD, 304), Content-Length tells of the body that would be.
-        let describes = body == BodyLength::None && line.known == Known::ContentLength;
+        // Without a body of its own (HEAD, 304), Content-Length tells of the body that would be; a
+        // 204 has none that could be (RFC 9110 §8.6).
+        let describes =
+            body == BodyLength::None && head.status != 204 && line.known == Known::ContentLength;
         if describes || !(line.nominated || line.known.is_hop_by_hop()) {
             write_line(fields, line, out);
         }

@@ -174,6 +174,14 @@ fn a_response_is_written_for_the_clients_version() {
 }
 
 #[test]
+fn a_204_announces_no_body() {
+    let head = response("HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n", Method::Get).expect("one");
+    let mut out = Vec::new();
+    write_response(&head, head.body, true, Version::Http11, &mut out);
+    assert_eq!(out, b"HTTP/1.1 204 No\r\n\r\n");
+}
+
+#[test]
 fn heads_may_come_in_any_pieces() {
     let text = b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nrest";
     let mut head = RequestHead::default();
