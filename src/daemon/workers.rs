@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::base::{Clock, Ms};
 use crate::net::bind::listen_group;
@@ -88,12 +88,19 @@ impl Workers {
         }
     }
 
-    /// Has the sockets of these addresses emptied and closed.
+    /// Has the sockets of these addresses emptied and closed, and waits until they are: what was in
+    /// their queues still finds its listener in the snapshot.
     pub async fn retire(&self, addresses: &[SocketAddr]) {
+        let mut closing = Vec::new();
         for address in addresses {
             for orders in &self.orders {
-                let _ = orders.send(Order::Retire { address: *address }).await;
+                let (done, closed) = oneshot::channel();
+                let _ = orders.send(Order::Retire { address: *address, done }).await;
+                closing.push(closed);
             }
+        }
+        for closed in closing {
+            let _ = closed.await;
         }
     }
 

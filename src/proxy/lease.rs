@@ -1,12 +1,13 @@
 //! Getting a slot on an instance: by a pick, or by waiting in the hold queue until one is free.
 
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::model::{Instance, Slot};
 use crate::observe::FailReason;
 use crate::proxy::balance::{Ask, Refusal};
-use crate::proxy::snapshot::{PoolAt, PoolView, Snapshot};
+use crate::proxy::snapshot::{PoolAt, PoolRef, PoolView, Snapshot};
 use crate::proxy::timer::Timer;
 use crate::proxy::worker::Worker;
 
@@ -18,12 +19,13 @@ pub struct Lease {
     _bell: Bell,
 }
 
+/// Does not hold on to the snapshot: a tunnel may outlive thousands of them.
 #[derive(Debug)]
-struct Bell(PoolAt);
+struct Bell(PoolRef);
 
 impl Drop for Bell {
     fn drop(&mut self) {
-        self.0.view().shared.hold.slot_freed();
+        self.0.hold.slot_freed();
     }
 }
 
@@ -82,10 +84,10 @@ pub async fn acquire(
 
 fn pick(worker: &Worker, at: &PoolAt, ask: &Ask<'_>) -> Result<Lease, Refusal> {
     let view = at.view();
-    let slot = worker.with_pool(view, |local| {
-        view.picker.pick(ask, &mut local.cursor, &mut worker.entropy.borrow_mut())
-    })?;
-    Ok(Lease { slot, _bell: Bell(at.clone()) })
+    worker.with_pool(view, |local| {
+        let slot = view.picker.pick(ask, &mut local.cursor, &mut worker.entropy.borrow_mut())?;
+        Ok(Lease { slot, _bell: Bell(Rc::clone(&local.shared)) })
+    })
 }
 
 /// Waiting makes sense for what changes by itself: a slot gets free, a new instance comes up.

@@ -27,6 +27,9 @@ pub struct Snapshot {
 /// workers do not write to one cache line for each request.
 pub type SnapshotRef = Rc<Arc<Snapshot>>;
 
+/// What outlives the snapshots of a pool, counted in the same way.
+pub type PoolRef = Rc<Arc<PoolShared>>;
+
 /// A pool in a snapshot. A request that waits moves on to the pool in a newer one.
 #[derive(Clone, Debug)]
 pub struct PoolAt {

@@ -11,15 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::base::{Clock, Entropy, Ms};
 use crate::net::splice::Pipes;
 use crate::proxy::accept::{self, Acceptor};
 use crate::proxy::budget::RetryBudget;
 use crate::proxy::buffer::Buffers;
-use crate::proxy::snapshot::{PoolView, Snapshot, SnapshotRef};
+use crate::proxy::snapshot::{PoolRef, PoolView, Snapshot, SnapshotRef};
 use crate::proxy::timer::{TICK, Timers};
 use crate::proxy::upstream::Upstreams;
 
@@ -37,6 +36,8 @@ pub enum Order {
     Retire {
         /// The address it listens on.
         address: SocketAddr,
+        /// Told when the socket is closed.
+        done: oneshot::Sender<()>,
     },
     /// Stop accepting, let connections finish, and end; at the deadline, end anyway.
     Drain {
@@ -93,6 +94,8 @@ pub struct PoolLocal {
     pub cursor: usize,
     /// What may be spent on retries.
     pub budget: RetryBudget,
+    /// What outlives the pool's snapshots, counted by this worker alone.
+    pub shared: PoolRef,
 }
 
 impl Worker {
@@ -131,6 +134,7 @@ impl Worker {
             // Workers start at different places, or they would all go round in step.
             cursor: self.entropy.borrow_mut().below(1 << 16),
             budget: RetryBudget::new(self.timers.now()),
+            shared: Rc::new(Arc::clone(&view.shared)),
         });
         work(local)
     }
@@ -172,10 +176,11 @@ async fn serve(mut start: Start) -> std::io::Result<()> {
                 let socket = tokio::net::TcpListener::from_std(socket)?;
                 acceptors.insert(address, accept::spawn(&worker, address, socket));
             }
-            Some(Order::Retire { address }) => {
+            Some(Order::Retire { address, done }) => {
                 if let Some(acceptor) = acceptors.remove(&address) {
                     acceptor.retire().await;
                 }
+                let _ = done.send(());
             }
             Some(Order::Drain { deadline }) => break deadline,
             // The daemon is gone: nobody will order anything any more.

@@ -52,6 +52,14 @@ pub struct Connection<'a> {
     pub forwarded: Forwarded<'a>,
 }
 
+impl Connection<'_> {
+    /// Whether the current request is its last: the worker drains, or the listener has left the
+    /// config.
+    pub fn is_ending(&self) -> bool {
+        self.worker.timers.is_draining() || self.worker.snapshot().listener_at(self.bound).is_none()
+    }
+}
+
 /// How an exchange ended, for the connection that it was on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {

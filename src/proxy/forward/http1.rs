@@ -103,7 +103,7 @@ async fn burst(
             out: &mut out,
             method: head.method,
             version: head.version,
-            keep_alive: head.keep_alive && !worker.timers.is_draining(),
+            keep_alive: head.keep_alive && !connection.is_ending(),
             body_here: body.whole().is_some(),
         };
         let ending =
@@ -247,6 +247,9 @@ impl<'s> Responder for H1Responder<'_, 's> {
         let write = self.writing.write_all(self.out);
         if matches!(timer.within(listener.listener.timeouts.body, write).await, Ok(Ok(()))) {
             listener.meter.shards[worker.index].bytes_out.add(self.out.len() as u64);
+        } else {
+            // Whatever came next would follow half an answer.
+            self.keep_alive = false;
         }
     }
 }
