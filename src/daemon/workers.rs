@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::base::{Clock, Ms};
 use crate::net::bind::listen_group;
 use crate::proxy::snapshot::Snapshot;
-use crate::proxy::worker::{self, Order, Start};
+use crate::proxy::thread::{self, Order, Start};
 
 /// Orders that may wait for a busy worker; a reload sends two per listener.
 const ORDERS_MAX: usize = 1024;
@@ -73,7 +73,7 @@ impl Workers {
             let ended = ended_sender.clone();
             std::thread::Builder::new()
                 .name(format!("worker-{index}"))
-                .spawn(move || drop(ended.blocking_send(worker::run(start))))?;
+                .spawn(move || drop(ended.blocking_send(thread::run(start))))?;
             orders.push(sender);
         }
         Ok(Self { orders, ended })

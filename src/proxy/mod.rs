@@ -4,8 +4,8 @@
 //! accept → wire → route → balance → forward → observe
 //! ```
 //!
-//! N workers, each a thread with a current-thread runtime and everything it needs of its own
-//! ([`worker`]). A request loads one immutable [`snapshot`], finds its pool ([`route`]), takes a slot
+//! N workers ([`worker`]), each a thread with a current-thread runtime ([`thread`]) and everything it
+//! needs of its own. A request loads one immutable [`snapshot`], finds its pool ([`route`]), takes a slot
 //! on an instance ([`balance`], or waits for one in [`hold`]; both behind [`lease`]), is forwarded
 //! ([`forward`]) and counted. Nothing here waits for the control plane.
 //!
@@ -22,6 +22,8 @@ pub mod hold;
 pub mod lease;
 pub mod route;
 pub mod snapshot;
+pub mod suspicion;
+pub mod thread;
 pub mod timer;
 pub mod upstream;
 pub mod wire;

@@ -299,6 +299,14 @@ impl<'a, 's> H1Sink<'a, 's> {
         Ok(())
     }
 
+    /// Takes `len` bytes off what the head announced.
+    fn spend(&mut self, len: u64) -> Result<(), PumpError> {
+        if let BodyLength::Exactly(left) = &mut self.body {
+            *left = left.checked_sub(len).ok_or(PumpError::Source(BodyError::Surplus))?;
+        }
+        Ok(())
+    }
+
     /// Moves the next `len` bytes of `from` here, through a pipe.
     async fn splice(&mut self, from: &TcpStream, mut len: u64) -> Result<(), PumpError> {
         self.flush().await.map_err(PumpError::Sink)?;
@@ -341,13 +349,10 @@ fn sink_broke(error: io::Error) -> PumpError {
 
 impl BodySink for H1Sink<'_, '_> {
     async fn write(&mut self, piece: Piece<'_>) -> Result<(), PumpError> {
-        const SURPLUS: PumpError = PumpError::Source(BodyError::Surplus);
         match piece {
             Piece::Bytes(data) => {
                 let chunked = self.body == BodyLength::Chunked;
-                if let BodyLength::Exactly(left) = &mut self.body {
-                    *left = left.checked_sub(data.len() as u64).ok_or(SURPLUS)?;
-                }
+                self.spend(data.len() as u64)?;
                 if chunked {
                     write_chunk_line(data.len(), self.out);
                 }
@@ -361,9 +366,7 @@ impl BodySink for H1Sink<'_, '_> {
                 }
             }
             Piece::Splice { from, len } => {
-                if let BodyLength::Exactly(left) = &mut self.body {
-                    *left = left.checked_sub(len).ok_or(SURPLUS)?;
-                }
+                self.spend(len)?;
                 self.splice(from, len).await?;
             }
             Piece::Trailers(lines) => {

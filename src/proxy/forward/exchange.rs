@@ -3,82 +3,19 @@
 //! What the client speaks is behind [`Responder`] and [`BodySource`]; the order of events is the
 //! same for every version of HTTP.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
-
 use crate::model::Instance;
 use crate::observe::{FailReason, PoolShard, RefuseReason, RetryReason};
 use crate::proxy::balance::Ask;
-use crate::proxy::forward::body::{BodySink, BodySource};
-use crate::proxy::forward::respond::{self, Answer};
+use crate::proxy::forward::body::BodySource;
+use crate::proxy::forward::connection::{Connection, Ending, Responder, Scratch};
+use crate::proxy::forward::respond;
 use crate::proxy::forward::upstream_http1::{self, Attempt, Failure};
 use crate::proxy::lease;
-use crate::proxy::snapshot::{ListenerView, PoolAt, PoolView};
-use crate::proxy::timer::Timer;
+use crate::proxy::snapshot::PoolAt;
+use crate::proxy::suspicion::suspect;
 use crate::proxy::upstream;
-use crate::proxy::wire::http1::Forwarded;
-use crate::proxy::wire::{RequestHead, ResponseHead};
+use crate::proxy::wire::RequestHead;
 use crate::proxy::worker::Worker;
-
-/// The client's side of an exchange: takes one response.
-pub trait Responder {
-    /// Where the body goes.
-    type Sink<'x>: BodySink
-    where
-        Self: 'x;
-
-    /// Starts the response: its head goes out with the first piece of its body, or the next flush.
-    fn start(&mut self, head: &ResponseHead) -> Self::Sink<'_>;
-
-    /// Answers in the instance's stead. Nothing was started before.
-    fn answer(&mut self, answer: Answer) -> impl Future<Output = ()>;
-}
-
-/// What a connection brings to each of its exchanges.
-#[derive(Debug)]
-pub struct Connection<'a> {
-    /// The worker that serves it.
-    pub worker: &'a Worker,
-    /// The listener that accepted it, as it was then.
-    pub listener: &'a Arc<ListenerView>,
-    /// The address that it was accepted on, by which the newest snapshot knows the listener.
-    pub bound: SocketAddr,
-    /// Watches the wait for an instance, and the response.
-    pub timer: &'a Timer,
-    /// Watches the request's body, which moves at the same time.
-    pub body_timer: &'a Timer,
-    /// What instances are told of it.
-    pub forwarded: Forwarded<'a>,
-}
-
-impl Connection<'_> {
-    /// Whether the current request is its last: the worker drains, or the listener has left the
-    /// config.
-    pub fn is_ending(&self) -> bool {
-        self.worker.timers.is_draining() || self.worker.snapshot().listener_at(self.bound).is_none()
-    }
-}
-
-/// How an exchange ended, for the connection that it was on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ending {
-    /// The response was sent whole.
-    Whole,
-    /// The response was sent whole, and the request's body is not read to its end.
-    Early,
-    /// The client got part of a response, or nothing: the connection is of no further use.
-    Broken,
-}
-
-/// Memory that exchanges on a connection use one after the other.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    /// The response's head.
-    pub response: ResponseHead,
-    /// Bytes to the instance.
-    pub to_instance: Vec<u8>,
-}
 
 /// Serves one request.
 pub async fn serve(
@@ -241,20 +178,4 @@ fn note_failure(worker: &Worker, shard: &PoolShard, instance: &Instance, failure
         }
         Failure::Stale | Failure::Client(_) | Failure::ClientGone => {}
     }
-}
-
-/// Puts an instance under suspicion, and wakes the control plane if nobody did before.
-pub fn suspect(worker: &Worker, instance: &Instance) {
-    if instance.vitals.suspect() {
-        worker.ring_suspicion();
-    }
-}
-
-/// Whether others answer while this one is silent: some other member of the pool sent a byte within
-/// the last second (DESIGN: a stall that all share is not the instance's fault).
-pub fn peers_answer(worker: &Worker, view: &PoolView, instance: &Instance) -> bool {
-    let since = worker.timers.now() - Duration::from_secs(1);
-    view.members.iter().any(|member| {
-        member.vitals.serial != instance.vitals.serial && member.vitals.last_byte() >= since
-    })
 }

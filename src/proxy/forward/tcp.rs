@@ -17,9 +17,9 @@ use crate::model::{Instance, Pool};
 use crate::observe::meter::Tally;
 use crate::observe::{FailReason, RefuseReason, RetryReason};
 use crate::proxy::balance::Ask;
-use crate::proxy::forward::exchange;
 use crate::proxy::lease::{self, Lease};
 use crate::proxy::snapshot::{ListenerView, PoolAt, PoolShared};
+use crate::proxy::suspicion::suspect;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream;
 use crate::proxy::worker::Worker;
@@ -102,7 +102,7 @@ async fn connect(
             Err(error) => {
                 if !upstream::is_shortage(&error) {
                     instance.vitals.count_failure();
-                    exchange::suspect(worker, &instance);
+                    suspect(worker, &instance);
                 }
                 if tried.len() >= pool.retry.attempts as usize {
                     return Err(Some((FailReason::Connect, shared)));

@@ -14,8 +14,9 @@ use crate::observe::FailReason;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::body::{BodyError, BodySource, PumpError, pump};
 use crate::proxy::forward::body_http1::{H1Sink, H1Source};
-use crate::proxy::forward::exchange::{self, Connection, Ending, Responder, Scratch};
+use crate::proxy::forward::connection::{Connection, Ending, Responder, Scratch};
 use crate::proxy::snapshot::PoolView;
+use crate::proxy::suspicion::{peers_answer, suspect};
 use crate::proxy::timer::TICK;
 use crate::proxy::upstream::{self, Upstream};
 use crate::proxy::wire::http1::{HeadError, parse_response, write_request};
@@ -315,8 +316,8 @@ impl Wait<'_> {
             }
             let silent = instance.vitals.last_byte() <= sent_at
                 && worker.timers.now() >= sent_at + SILENCE + TICK;
-            if silent && exchange::peers_answer(worker, view, instance) {
-                exchange::suspect(worker, instance);
+            if silent && peers_answer(worker, view, instance) {
+                suspect(worker, instance);
             }
         }
     }
