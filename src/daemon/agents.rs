@@ -11,8 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::base::{Clock, PoolId};
-use crate::config::Config;
-use crate::model::{AgentReport, Provisioning, Sight, StopPolicy};
+use crate::model::{AgentReport, Pool, Provisioning, Sight, StopPolicy};
 use crate::observe::Metrics;
 use crate::provision::{self, Provisioner};
 use crate::scaling::{Agent, Connections, Journal, OperationObserver, ending};
@@ -62,14 +61,18 @@ impl Agents {
         Arc::clone(&self.journals)
     }
 
-    /// Builds the provisioners that are new in `config` or differ there.
+    /// Builds the provisioners of `pools` that are new or differ from those in use.
     ///
     /// # Errors
     /// Each that cannot be built, and why.
-    pub fn prepare(&self, config: &Config, state_dir: &Path) -> Result<Prepared, Vec<String>> {
+    pub fn prepare(
+        &self,
+        pools: &[Arc<Pool>],
+        state_dir: &Path,
+    ) -> Result<Prepared, Vec<String>> {
         let mut built = Vec::new();
         let mut errors = Vec::new();
-        for pool in &config.pools {
+        for pool in pools {
             let Some(settings) = &pool.provisioning else { continue };
             if self.running.get(&pool.id).is_some_and(|running| running.settings == *settings) {
                 continue;

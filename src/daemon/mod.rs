@@ -87,7 +87,7 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
     let seed = wall_seconds().to_bits();
 
     let agents = Agents::new(clock, report_sender, Arc::clone(&metrics), seed);
-    let prepared = agents.prepare(&config, state.path()).map_err(RunError::Failed)?;
+    let prepared = agents.prepare(&config.pools, state.path()).map_err(RunError::Failed)?;
     let listener = admin::bind(&config.admin).map_err(RunError::failed)?;
     let token = admin::read_token(&config.admin).map_err(RunError::failed)?;
     let workers = Workers::start(

@@ -179,10 +179,27 @@ impl Steward {
     }
 
     fn take_report(&mut self, report: AgentReport) {
-        if let AgentReport::Retired { pool } = &report {
-            self.agents.forget(pool);
-        }
+        let retired = match &report {
+            AgentReport::Retired { pool } => Some(pool.clone()),
+            _ => None,
+        };
         self.membership.handle_report(self.clock.now(), report);
+        if let Some(pool) = retired {
+            self.agents.forget(&pool);
+            self.restart_agent(&pool);
+        }
+    }
+
+    /// A reload may have brought the pool back just when its agent was done with it.
+    fn restart_agent(&mut self, pool: &PoolId) {
+        let Some(pool) = self.config.pool(pool) else { return };
+        match self.agents.prepare(std::slice::from_ref(pool), self.state.path()) {
+            Ok(prepared) => self.agents.adopt(prepared),
+            Err(errors) => tracing::error!(
+                errors = errors.join("; "),
+                "the pool is not scaled; reload the config once this is mended"
+            ),
+        }
     }
 
     fn take_probe(&mut self, result: &ProbeResult) {
@@ -251,7 +268,8 @@ impl Steward {
         for row in &census.pools {
             let shared = self.shared.of(&row.pool.id, &self.metrics);
             let windows = self.windows.close(now, &shared, row);
-            let retired = self.membership.is_retired(&row.pool.id);
+            let retired =
+                self.membership.is_retired(&row.pool.id) || row.pool.provisioning.is_none();
             self.agents.show(Sight { now, windows, row: row.clone(), retired });
         }
     }

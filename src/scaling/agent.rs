@@ -164,7 +164,8 @@ impl Agent {
         };
         let provisioner = self.provisioner();
         if sight.retired && machines.is_empty() && self.nothing_under_way() {
-            info!(pool = %self.pool, "the pool has left the config, and nothing of it exists");
+            let done = "no longer provisioned by the config, and nothing provisioned is left";
+            info!(pool = %self.pool, "{done}");
             let pool = self.pool.clone();
             self.report(AgentReport::Retired { pool }).await?;
             return ControlFlow::Break(());
