@@ -261,6 +261,12 @@ impl Steward {
         }
     }
 
+    /// The daemon is about to stop: from here on it is not ready.
+    pub fn say_stopping(&self) {
+        let census = Census::clone(&self.published.census.load());
+        self.published.census.store(Arc::new(Census { ready: false, ..census }));
+    }
+
     /// Once a second: shows each agent its pool, with the demand of the last seconds.
     fn show_agents(&mut self) {
         let now = self.clock.now();
