@@ -104,9 +104,7 @@ impl From<ControlError> for Problem {
         match error {
             ControlError::Unknown(what) => Self::new(StatusCode::NOT_FOUND, what),
             ControlError::Refused(faults) => Self::config(faults),
-            ControlError::Stopping => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
-            }
+            ControlError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         }
     }
 }

@@ -44,8 +44,11 @@ impl Control for Daemon {
     }
 
     fn reload(&self) -> Reply<'_, String, ControlError> {
-        let result =
-            if self.faults.is_empty() { Ok("no change".into()) } else { Err(ControlError::Refused(self.faults.clone())) };
+        let result = if self.faults.is_empty() {
+            Ok("no change".into())
+        } else {
+            Err(ControlError::Refused(self.faults.clone()))
+        };
         Box::pin(std::future::ready(result))
     }
 }

@@ -65,11 +65,7 @@ impl Agents {
     ///
     /// # Errors
     /// Each that cannot be built, and why.
-    pub fn prepare(
-        &self,
-        pools: &[Arc<Pool>],
-        state_dir: &Path,
-    ) -> Result<Prepared, Vec<String>> {
+    pub fn prepare(&self, pools: &[Arc<Pool>], state_dir: &Path) -> Result<Prepared, Vec<String>> {
         let mut built = Vec::new();
         let mut errors = Vec::new();
         for pool in pools {
@@ -155,13 +151,23 @@ impl Agents {
                 }
                 StopPolicy::Terminate => {
                     let provisioner = Arc::clone(&running.provisioner.borrow());
-                    if let Err(why) = ending::terminate_all(provisioner.as_ref()).await {
+                    if let Err(why) = ending::terminate(provisioner.as_ref(), |_| true).await {
                         errors.push(format!("pool {pool}: {why}"));
                     }
                 }
             }
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+}
+
+/// Takes away, in the background, what a daemon before this one left behind for pools that are not
+/// provisioned any more.
+pub fn end_forgotten(pools: &[Arc<Pool>], state_dir: &Path) {
+    let provisioned = pools.iter().filter(|pool| pool.provisioning.is_some());
+    let known: Vec<PoolId> = provisioned.map(|pool| pool.id.clone()).collect();
+    for (pool, provisioner) in provision::forgotten(&known, state_dir) {
+        tokio::spawn(async move { ending::end_forgotten(&pool, provisioner.as_ref()).await });
     }
 }
 

@@ -126,6 +126,7 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
     };
     let mut inbox = Inbox { reports, probes, commands, suspicions };
     steward.agents.adopt(prepared);
+    agents::end_forgotten(&steward.config.pools, steward.state.path());
     steward.begin();
     steward.workers.listen(bound).await;
     let serving = tokio::spawn(admin::serve(listener, Arc::new(admin)));

@@ -305,7 +305,12 @@ impl Agent {
         open.waiting = open.waiting.saturating_sub(1);
         match failure {
             None => open.accepted += 1,
-            Some(failure) => open.failures.push(failure.to_string()),
+            Some(failure) => {
+                let failure = failure.to_string();
+                if !open.failures.contains(&failure) {
+                    open.failures.push(failure);
+                }
+            }
         }
         if open.waiting == 0 {
             let outcome = open.outcome();

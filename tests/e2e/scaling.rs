@@ -252,3 +252,20 @@ fn a_provisioner_that_leaves_the_config_takes_its_instances_along() {
     let tally = load.finish();
     assert_eq!(tally.failed, 0, "{:?}", tally.failures);
 }
+
+#[test]
+fn what_a_crashed_daemon_left_of_a_pool_that_is_gone_is_taken_away() {
+    let bind = free_address();
+    let config = pool(bind, "");
+    let daemon = ready(&config);
+    let pids = daemon.instance_pids("web", None);
+    assert_eq!(pids.len(), 3);
+    let renamed =
+        config.replace("pool.web", "pool.shop").replace("pool = \"web\"", "pool = \"shop\"");
+    let daemon = Daemon::start_in(daemon.crash(), &renamed);
+    eventually("the old ones are gone, the new ones serve", Duration::from_secs(15), || {
+        let gone = !pids.iter().any(|pid| is_alive(*pid));
+        (gone && daemon.eligible("shop") == 3).then_some(())
+    });
+    assert!(daemon.log().contains("left them behind"), "{}", daemon.log());
+}
