@@ -118,6 +118,7 @@ impl Agent {
 
     /// Runs until the pool is retired, or the steward is gone.
     pub async fn run(mut self) {
+        let mut launched = false;
         loop {
             tokio::select! {
                 seen = self.connections.sights.changed() => {
@@ -132,10 +133,12 @@ impl Agent {
                 }
                 Some(answer) = self.calls.join_next() => match answer {
                     Ok(answer) => {
-                        let launched = matches!(answer.call, Called::Launch(_));
+                        launched |= matches!(answer.call, Called::Launch(_));
                         self.settle(answer);
                         // What was just launched is probed now, and not after the next tick.
-                        if launched && self.calls.is_empty() && self.show_listing().await.is_break()
+                        if self.calls.is_empty()
+                            && std::mem::take(&mut launched)
+                            && self.show_listing().await.is_break()
                         {
                             return;
                         }

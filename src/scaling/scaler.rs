@@ -450,7 +450,9 @@ impl Scene<'_> {
         let broken: Vec<InstanceId> = self
             .members
             .iter()
-            .filter(|member| matches!(member.stage, Stage::Down { .. } | Stage::Failed))
+            .filter(|member| {
+                matches!(member.stage, Stage::Down { .. } | Stage::Failed | Stage::Aside)
+            })
             .map(|member| member.id().clone())
             .collect();
         match broken.is_empty() {
