@@ -20,7 +20,7 @@ use crate::daemon::reload;
 use crate::daemon::state::StateDir;
 use crate::daemon::workers::Workers;
 use crate::fleet::{Change, Membership, ProbeResult, Prober, Unknown};
-use crate::model::{Admin, AgentReport, Census, Sight};
+use crate::model::{Admin, AgentReport, Census, Health, Sight};
 use crate::observe::metrics::Metrics;
 use crate::proxy::snapshot::{PoolShared, Snapshot};
 
@@ -287,11 +287,18 @@ fn log_change(change: &Change, metrics: &Metrics) {
             metrics.count_health_change(&turn.pool, turn.to);
             let (pool, instance, zone) = (&turn.pool, &turn.instance, &turn.zone);
             let (from, to, why) = (turn.from.word(), turn.to.word(), &turn.why);
-            tracing::info!(%pool, %instance, %zone, from, to, why, "health changed");
+            if turn.to == Health::Down {
+                tracing::warn!(%pool, %instance, %zone, from, to, why, "health changed");
+            } else {
+                tracing::info!(%pool, %instance, %zone, from, to, why, "health changed");
+            }
         }
         Change::Life { pool, instance, zone, from, to } => {
             let (from, to) = (from.word(), to.word());
             tracing::info!(%pool, %instance, %zone, from, to, "life changed");
+        }
+        Change::Lingers { pool, instance, zone, why } => {
+            tracing::info!(%pool, %instance, %zone, why, "an instance does not pass its probes yet");
         }
         Change::Added { pool, instance, zone, address } => {
             tracing::info!(%pool, %instance, %zone, %address, "instance added");
