@@ -49,7 +49,7 @@ pub async fn stop(
     let patience = pools.iter().map(|pool| pool.drain_timeout).max().unwrap_or_default();
     tracing::info!(
         at_most_seconds = patience.as_secs_f64(),
-        "stopping: no new connections; a second signal ends it at once"
+        "stopping: no new connections; a second signal does not wait for those that are open"
     );
     steward.say_stopping();
     refuse_commands(inbox);
