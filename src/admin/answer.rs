@@ -32,7 +32,7 @@ impl Admin {
             Action::Readyz if self.census.load_full().ready => Ok(text("ready\n")),
             Action::Readyz => Err(Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "not ready: some listener is not bound or some instance has not been probed yet",
+                "not ready: the daemon stops, or some instance has not been probed yet",
             )),
             Action::Status => {
                 let census = self.census.load_full();
@@ -57,10 +57,10 @@ impl Admin {
                 self.control.drain(pool.clone(), instance.clone(), on).await?;
                 Ok(json_of(&json!({ "pool": pool, "instance": instance, "draining": on })))
             }
-            Action::Reload => match self.control.reload().await {
-                Ok(summary) => Ok(json_of(&json!({ "summary": summary }))),
-                Err(faults) => Err(Problem::config(faults)),
-            },
+            Action::Reload => {
+                let summary = self.control.reload().await?;
+                Ok(json_of(&json!({ "summary": summary })))
+            }
         }
     }
 }

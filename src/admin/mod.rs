@@ -49,7 +49,7 @@ pub trait Control: Send + Sync {
 
     /// Reads the config again. Says in a line what changed, or names every reason why it was
     /// refused; then the old config stays.
-    fn reload(&self) -> Reply<'_, String, Vec<String>>;
+    fn reload(&self) -> Reply<'_, String, ControlError>;
 }
 
 /// Why the daemon did not do as asked.
@@ -58,6 +58,9 @@ pub enum ControlError {
     /// The pool or the instance is not there; says which.
     #[error("{0}")]
     Unknown(String),
+    /// The config was refused: every reason.
+    #[error("{}", .0.join("; "))]
+    Refused(Vec<String>),
     /// The daemon stops and takes no more orders.
     #[error("the daemon is stopping")]
     Stopping,

@@ -47,7 +47,7 @@ impl Problem {
     }
 
     /// A config that was refused; the old one stays.
-    pub fn config(faults: Vec<String>) -> Self {
+    fn config(faults: Vec<String>) -> Self {
         let detail = format!(
             "the config has {} fault{} and was not taken over; the old one stays",
             faults.len(),
@@ -101,10 +101,10 @@ impl From<Refusal> for Problem {
 
 impl From<ControlError> for Problem {
     fn from(error: ControlError) -> Self {
-        let status = match error {
-            ControlError::Unknown(_) => StatusCode::NOT_FOUND,
-            ControlError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        Self::new(status, error.to_string())
+        match error {
+            ControlError::Unknown(what) => Self::new(StatusCode::NOT_FOUND, what),
+            ControlError::Refused(faults) => Self::config(faults),
+            ControlError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        }
     }
 }

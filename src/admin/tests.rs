@@ -43,9 +43,12 @@ impl Control for Daemon {
         Box::pin(std::future::ready(result))
     }
 
-    fn reload(&self) -> Reply<'_, String, Vec<String>> {
-        let result =
-            if self.faults.is_empty() { Ok("no change".into()) } else { Err(self.faults.clone()) };
+    fn reload(&self) -> Reply<'_, String, ControlError> {
+        let result = if self.faults.is_empty() {
+            Ok("no change".into())
+        } else {
+            Err(ControlError::Refused(self.faults.clone()))
+        };
         Box::pin(std::future::ready(result))
     }
 }

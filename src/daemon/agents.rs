@@ -11,8 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::base::{Clock, PoolId};
-use crate::config::Config;
-use crate::model::{AgentReport, Provisioning, Sight, StopPolicy};
+use crate::model::{AgentReport, Pool, Provisioning, Sight, StopPolicy};
 use crate::observe::Metrics;
 use crate::provision::{self, Provisioner};
 use crate::scaling::{Agent, Connections, Journal, OperationObserver, ending};
@@ -62,14 +61,14 @@ impl Agents {
         Arc::clone(&self.journals)
     }
 
-    /// Builds the provisioners that are new in `config` or differ there.
+    /// Builds the provisioners of `pools` that are new or differ from those in use.
     ///
     /// # Errors
     /// Each that cannot be built, and why.
-    pub fn prepare(&self, config: &Config, state_dir: &Path) -> Result<Prepared, Vec<String>> {
+    pub fn prepare(&self, pools: &[Arc<Pool>], state_dir: &Path) -> Result<Prepared, Vec<String>> {
         let mut built = Vec::new();
         let mut errors = Vec::new();
-        for pool in &config.pools {
+        for pool in pools {
             let Some(settings) = &pool.provisioning else { continue };
             if self.running.get(&pool.id).is_some_and(|running| running.settings == *settings) {
                 continue;
@@ -152,13 +151,23 @@ impl Agents {
                 }
                 StopPolicy::Terminate => {
                     let provisioner = Arc::clone(&running.provisioner.borrow());
-                    if let Err(why) = ending::terminate_all(provisioner.as_ref()).await {
+                    if let Err(why) = ending::terminate(provisioner.as_ref(), |_| true).await {
                         errors.push(format!("pool {pool}: {why}"));
                     }
                 }
             }
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+}
+
+/// Takes away, in the background, what a daemon before this one left behind for pools that are not
+/// provisioned any more.
+pub fn end_forgotten(pools: &[Arc<Pool>], state_dir: &Path) {
+    let provisioned = pools.iter().filter(|pool| pool.provisioning.is_some());
+    let known: Vec<PoolId> = provisioned.map(|pool| pool.id.clone()).collect();
+    for (pool, provisioner) in provision::forgotten(&known, state_dir) {
+        tokio::spawn(async move { ending::end_forgotten(&pool, provisioner.as_ref()).await });
     }
 }
 

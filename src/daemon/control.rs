@@ -28,13 +28,12 @@ impl Control for AdminControl {
         })
     }
 
-    fn reload(&self) -> Reply<'_, String, Vec<String>> {
+    fn reload(&self) -> Reply<'_, String, ControlError> {
         Box::pin(async move {
-            let stopping = || vec!["the daemon is stopping".to_owned()];
             let (reply, answer) = oneshot::channel();
             let sent = self.commands.send(Command::Reload { reply }).await;
-            sent.map_err(|_| stopping())?;
-            answer.await.map_err(|_| stopping())?
+            sent.map_err(|_| ControlError::Stopping)?;
+            answer.await.map_err(|_| ControlError::Stopping)?.map_err(ControlError::Refused)
         })
     }
 }

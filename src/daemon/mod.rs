@@ -87,7 +87,7 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
     let seed = wall_seconds().to_bits();
 
     let agents = Agents::new(clock, report_sender, Arc::clone(&metrics), seed);
-    let prepared = agents.prepare(&config, state.path()).map_err(RunError::Failed)?;
+    let prepared = agents.prepare(&config.pools, state.path()).map_err(RunError::Failed)?;
     let listener = admin::bind(&config.admin).map_err(RunError::failed)?;
     let token = admin::read_token(&config.admin).map_err(RunError::failed)?;
     let workers = Workers::start(
@@ -126,6 +126,7 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
     };
     let mut inbox = Inbox { reports, probes, commands, suspicions };
     steward.agents.adopt(prepared);
+    agents::end_forgotten(&steward.config.pools, steward.state.path());
     steward.begin();
     steward.workers.listen(bound).await;
     let serving = tokio::spawn(admin::serve(listener, Arc::new(admin)));

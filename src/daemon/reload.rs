@@ -36,7 +36,7 @@ async fn try_reload(steward: &mut Steward) -> Result<String, Vec<String>> {
         return Err(difference.needs_restart.iter().map(refuse).collect());
     }
     let bound = Bound::bind(&difference.binds.added, loaded.config.node.workers)?;
-    let prepared = steward.agents.prepare(&loaded.config, steward.state.path())?;
+    let prepared = steward.agents.prepare(&loaded.config.pools, steward.state.path())?;
     // Nothing can fail from here on.
     steward.config = loaded.config;
     steward.membership.apply_config(steward.clock.now(), &steward.config.pools);

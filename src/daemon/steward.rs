@@ -20,7 +20,7 @@ use crate::daemon::reload;
 use crate::daemon::state::StateDir;
 use crate::daemon::workers::Workers;
 use crate::fleet::{Change, Membership, ProbeResult, Prober, Unknown};
-use crate::model::{Admin, AgentReport, Census, Sight};
+use crate::model::{Admin, AgentReport, Census, Health, Sight};
 use crate::observe::metrics::Metrics;
 use crate::proxy::snapshot::{PoolShared, Snapshot};
 
@@ -179,10 +179,27 @@ impl Steward {
     }
 
     fn take_report(&mut self, report: AgentReport) {
-        if let AgentReport::Retired { pool } = &report {
-            self.agents.forget(pool);
-        }
+        let retired = match &report {
+            AgentReport::Retired { pool } => Some(pool.clone()),
+            _ => None,
+        };
         self.membership.handle_report(self.clock.now(), report);
+        if let Some(pool) = retired {
+            self.agents.forget(&pool);
+            self.restart_agent(&pool);
+        }
+    }
+
+    /// A reload may have brought the pool back just when its agent was done with it.
+    fn restart_agent(&mut self, pool: &PoolId) {
+        let Some(pool) = self.config.pool(pool) else { return };
+        match self.agents.prepare(std::slice::from_ref(pool), self.state.path()) {
+            Ok(prepared) => self.agents.adopt(prepared),
+            Err(errors) => tracing::error!(
+                errors = errors.join("; "),
+                "the pool is not scaled; reload the config once this is mended"
+            ),
+        }
     }
 
     fn take_probe(&mut self, result: &ProbeResult) {
@@ -244,6 +261,12 @@ impl Steward {
         }
     }
 
+    /// The daemon is about to stop: from here on it is not ready.
+    pub fn say_stopping(&self) {
+        let census = Census::clone(&self.published.census.load());
+        self.published.census.store(Arc::new(Census { ready: false, ..census }));
+    }
+
     /// Once a second: shows each agent its pool, with the demand of the last seconds.
     fn show_agents(&mut self) {
         let now = self.clock.now();
@@ -251,7 +274,8 @@ impl Steward {
         for row in &census.pools {
             let shared = self.shared.of(&row.pool.id, &self.metrics);
             let windows = self.windows.close(now, &shared, row);
-            let retired = self.membership.is_retired(&row.pool.id);
+            let retired =
+                self.membership.is_retired(&row.pool.id) || row.pool.provisioning.is_none();
             self.agents.show(Sight { now, windows, row: row.clone(), retired });
         }
     }
@@ -263,11 +287,18 @@ fn log_change(change: &Change, metrics: &Metrics) {
             metrics.count_health_change(&turn.pool, turn.to);
             let (pool, instance, zone) = (&turn.pool, &turn.instance, &turn.zone);
             let (from, to, why) = (turn.from.word(), turn.to.word(), &turn.why);
-            tracing::info!(%pool, %instance, %zone, from, to, why, "health changed");
+            if turn.to == Health::Down {
+                tracing::warn!(%pool, %instance, %zone, from, to, why, "health changed");
+            } else {
+                tracing::info!(%pool, %instance, %zone, from, to, why, "health changed");
+            }
         }
         Change::Life { pool, instance, zone, from, to } => {
             let (from, to) = (from.word(), to.word());
             tracing::info!(%pool, %instance, %zone, from, to, "life changed");
+        }
+        Change::Lingers { pool, instance, zone, why } => {
+            tracing::info!(%pool, %instance, %zone, why, "an instance does not pass its probes yet");
         }
         Change::Added { pool, instance, zone, address } => {
             tracing::info!(%pool, %instance, %zone, %address, "instance added");

@@ -49,8 +49,10 @@ pub async fn stop(
     let patience = pools.iter().map(|pool| pool.drain_timeout).max().unwrap_or_default();
     tracing::info!(
         at_most_seconds = patience.as_secs_f64(),
-        "stopping: no new connections; a second signal ends it at once"
+        "stopping: no new connections; a second signal does not wait for those that are open"
     );
+    steward.say_stopping();
+    refuse_commands(inbox);
     steward.agents.stop_scaling().await;
     let deadline = steward.clock.now() + patience;
     steward.workers.drain(deadline).await;
@@ -63,6 +65,14 @@ pub async fn stop(
     steward.agents.terminate_all().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Nobody obeys any more: who asked, or asks from now on, is told so at once.
+fn refuse_commands(inbox: &mut Inbox) {
+    inbox.commands.close();
+    while let Ok(command) = inbox.commands.try_recv() {
+        drop(command);
+    }
 }
 
 async fn workers_ended(steward: &mut Steward, deadline: Ms) {

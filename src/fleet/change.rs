@@ -23,6 +23,17 @@ pub enum Change {
         /// Now.
         to: Life,
     },
+    /// An instance boots and does not pass its probes; told once.
+    Lingers {
+        /// In this pool.
+        pool: PoolId,
+        /// This instance.
+        instance: InstanceId,
+        /// In this zone.
+        zone: ZoneId,
+        /// What became of the last probe.
+        why: String,
+    },
     /// An instance with an address is there that was not.
     Added {
         /// In this pool.

@@ -156,6 +156,11 @@ impl Ward {
         turn
     }
 
+    /// Whether it boots and just now failed so many probes in a row that another would be down.
+    pub fn lingers(&self, settings: &HealthSettings) -> bool {
+        self.health == Health::Pending && self.boots && self.failures == settings.fall.max(1)
+    }
+
     /// Traffic waits for it in vain. Says whether a probe now has to settle that; if not, the
     /// suspicion is void.
     pub fn handle_suspicion(&mut self, now: Ms, settings: &HealthSettings) -> bool {

@@ -204,6 +204,16 @@ impl Member {
         if !matches!(outcome, Err(ProbeError::Local(_))) {
             vitals.clear_suspicion();
         }
+        if let Err(error) = outcome
+            && self.ward.lingers(settings)
+        {
+            books.changes.push(Change::Lingers {
+                pool: self.instance.pool.clone(),
+                instance: self.instance.id.clone(),
+                zone: self.instance.zone.clone(),
+                why: error.to_string(),
+            });
+        }
         self.settle(turn, books);
     }
 

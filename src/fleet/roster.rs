@@ -196,7 +196,9 @@ impl Roster {
             .filter(|(_, order)| order.leaving.is_none())
             .map(|(id, order)| (id.clone(), order.zone.clone()))
             .collect();
-        let (desired, demand_rps) = self.wants.unwrap_or((self.first_desired(), 0.0));
+        // An agent that only takes away what it once provisioned has no say in the rest.
+        let wants = self.wants.filter(|_| self.pool.provisioning.is_some());
+        let (desired, demand_rps) = wants.unwrap_or((self.first_desired(), 0.0));
         PoolRow { pool: Arc::clone(&self.pool), instances, ordered, desired, demand_rps }
     }
 

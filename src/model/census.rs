@@ -13,7 +13,7 @@ pub struct Census {
     pub generation: u64,
     /// Each pool, in the order of their names.
     pub pools: Vec<PoolRow>,
-    /// The listeners are bound and each instance has had its first probe.
+    /// The listeners are bound, each instance has had its first probe, and the daemon does not stop.
     pub ready: bool,
 }
 

@@ -13,7 +13,8 @@ pub struct Sight {
     pub windows: Vec<Window>,
     /// The pool and its instances.
     pub row: PoolRow,
-    /// The pool has left the config: everything provisioned for it is to be drained and terminated.
+    /// The pool or its provisioner has left the config: everything provisioned for it is to be
+    /// drained and terminated.
     pub retired: bool,
 }
 
@@ -59,7 +60,8 @@ pub enum AgentReport {
         /// The demand it saw, in requests per second.
         demand_rps: f64,
     },
-    /// The pool has left the config and nothing of it exists any more.
+    /// The pool or its provisioner has left the config, and nothing provisioned for it exists any
+    /// more.
     Retired {
         /// This pool.
         pool: PoolId,

@@ -46,6 +46,12 @@ pub fn build(
     }
 }
 
+/// Pools that an earlier daemon with this state directory had instances for and that are not among
+/// `known`, each with a provider that lists and terminates them.
+pub fn forgotten(known: &[PoolId], state_dir: &Path) -> Vec<(PoolId, Arc<dyn Provisioner>)> {
+    process::forgotten(known, state_dir)
+}
+
 /// A provider of instances.
 pub trait Provisioner: Send + Sync + Debug {
     /// What it can do. Asked once, when the agent starts.

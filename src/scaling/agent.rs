@@ -118,6 +118,7 @@ impl Agent {
 
     /// Runs until the pool is retired, or the steward is gone.
     pub async fn run(mut self) {
+        let mut launched = false;
         loop {
             tokio::select! {
                 seen = self.connections.sights.changed() => {
@@ -132,10 +133,12 @@ impl Agent {
                 }
                 Some(answer) = self.calls.join_next() => match answer {
                     Ok(answer) => {
-                        let launched = matches!(answer.call, Called::Launch(_));
+                        launched |= matches!(answer.call, Called::Launch(_));
                         self.settle(answer);
                         // What was just launched is probed now, and not after the next tick.
-                        if launched && self.calls.is_empty() && self.show_listing().await.is_break()
+                        if self.calls.is_empty()
+                            && std::mem::take(&mut launched)
+                            && self.show_listing().await.is_break()
                         {
                             return;
                         }
@@ -164,7 +167,8 @@ impl Agent {
         };
         let provisioner = self.provisioner();
         if sight.retired && machines.is_empty() && self.nothing_under_way() {
-            info!(pool = %self.pool, "the pool has left the config, and nothing of it exists");
+            let done = "no longer provisioned by the config, and nothing provisioned is left";
+            info!(pool = %self.pool, "{done}");
             let pool = self.pool.clone();
             self.report(AgentReport::Retired { pool }).await?;
             return ControlFlow::Break(());
@@ -304,7 +308,12 @@ impl Agent {
         open.waiting = open.waiting.saturating_sub(1);
         match failure {
             None => open.accepted += 1,
-            Some(failure) => open.failures.push(failure.to_string()),
+            Some(failure) => {
+                let failure = failure.to_string();
+                if !open.failures.contains(&failure) {
+                    open.failures.push(failure);
+                }
+            }
         }
         if open.waiting == 0 {
             let outcome = open.outcome();

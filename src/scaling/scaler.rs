@@ -419,7 +419,8 @@ impl Scaler {
         self.roster.asked(now, Asked::Drain, &plan.drains);
         self.roster.asked(now, Asked::Terminate, &plan.terminations);
         if let Some(facts) = self.facts.take() {
-            let reason = "the pool has left the config: all of it is drained and taken away";
+            let reason = "the config provisions nothing here any more: all that was provisioned \
+                          is drained and taken away";
             plan.records.push(facts.record("drain", "retired", 0, reason.into()));
         }
     }
@@ -449,7 +450,9 @@ impl Scene<'_> {
         let broken: Vec<InstanceId> = self
             .members
             .iter()
-            .filter(|member| matches!(member.stage, Stage::Down { .. } | Stage::Failed))
+            .filter(|member| {
+                matches!(member.stage, Stage::Down { .. } | Stage::Failed | Stage::Aside)
+            })
             .map(|member| member.id().clone())
             .collect();
         match broken.is_empty() {

@@ -120,3 +120,29 @@ fn idle_connections_are_closed_when_the_daemon_stops() {
     daemon.signal(rustix::process::Signal::INT);
     assert!(daemon.wait(Duration::from_secs(5)).success(), "it does not wait for idle clients");
 }
+
+#[test]
+fn a_daemon_that_stops_says_so() {
+    let origin = Origin::answering(b"");
+    let bind = free_address();
+    let mut daemon = Daemon::start(&format!(
+        "[[listener]]\nbind = \"{bind}\"\npool = \"p\"\n[pool.p]\ninstances = [{{ address = \"{}\" }}]\n",
+        origin.address
+    ));
+    // A request that is not answered keeps it from ending.
+    let mut busy = TcpStream::connect(bind).expect("connected");
+    busy.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
+    eventually("it is under way", SOON, || {
+        (daemon.metric("tidegate_instance_in_flight", "") == 1.0).then_some(())
+    });
+    daemon.signal(rustix::process::Signal::TERM);
+    eventually("it is not ready any more", SOON, || {
+        daemon.get("/readyz").filter(|(status, _)| *status == 503)
+    });
+    for path in ["/api/v1/reload", &format!("/api/v1/pools/p/instances/{}/drain", origin.address)] {
+        let (status, body) = daemon.post(path).expect("an answer");
+        assert!(status == 503 && body.contains("is stopping"), "{path}: {status} {body}");
+    }
+    daemon.signal(rustix::process::Signal::TERM);
+    assert!(daemon.wait(SOON).success(), "the second signal ends it");
+}

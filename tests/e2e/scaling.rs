@@ -7,6 +7,7 @@ use rustix::process::Signal;
 
 use crate::daemon::{Daemon, eventually, free_address, free_port, is_alive, signal_all};
 use crate::load::Load;
+use crate::origin::Origin;
 
 /// A provisioned pool of whoami instances that serve 60 requests a second and are to carry 40.
 pub fn pool(bind: SocketAddr, more: &str) -> String {
@@ -223,4 +224,48 @@ fn children_of_a_crashed_daemon_are_adopted() {
     daemon.signal(Signal::TERM);
     assert!(daemon.wait(Duration::from_secs(15)).success());
     assert!(!after.iter().any(|pid| is_alive(*pid)), "adopted children are ours to end");
+}
+
+#[test]
+fn a_provisioner_that_leaves_the_config_takes_its_instances_along() {
+    let origin = Origin::answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let bind = free_address();
+    let daemon = ready(&pool(bind, ""));
+    let pids = daemon.instance_pids("web", None);
+    let load = Load::start(bind, 20, 60);
+    let mut before = String::new();
+    daemon.reload(|text| {
+        before.clone_from(&text);
+        let (kept, _) = text.split_once("[pool.web.scaling]").expect("a section");
+        let fixed = format!("[pool.web]\ninstances = [{{ address = \"{}\" }}]\n", origin.address);
+        kept.replace("[pool.web]\n", &fixed).replace("/healthz", "/")
+    });
+    eventually("what was provisioned is gone", Duration::from_secs(15), || {
+        (daemon.instances("web").len() == 1 && !pids.iter().any(|pid| is_alive(*pid))).then_some(())
+    });
+    let desired = daemon.json("/api/v1/pools/web")["desired"].clone();
+    assert_eq!(desired, 1, "the one of the config");
+    daemon.reload(|_| before);
+    eventually("the pool is provisioned again", Duration::from_secs(15), || {
+        (daemon.instances("web").len() == 3 && daemon.eligible("web") == 3).then_some(())
+    });
+    let tally = load.finish();
+    assert_eq!(tally.failed, 0, "{:?}", tally.failures);
+}
+
+#[test]
+fn what_a_crashed_daemon_left_of_a_pool_that_is_gone_is_taken_away() {
+    let bind = free_address();
+    let config = pool(bind, "");
+    let daemon = ready(&config);
+    let pids = daemon.instance_pids("web", None);
+    assert_eq!(pids.len(), 3);
+    let renamed =
+        config.replace("pool.web", "pool.shop").replace("pool = \"web\"", "pool = \"shop\"");
+    let daemon = Daemon::start_in(daemon.crash(), &renamed);
+    eventually("the old ones are gone, the new ones serve", Duration::from_secs(15), || {
+        let gone = !pids.iter().any(|pid| is_alive(*pid));
+        (gone && daemon.eligible("shop") == 3).then_some(())
+    });
+    assert!(daemon.log().contains("left them behind"), "{}", daemon.log());
 }

@@ -69,11 +69,12 @@ impl Compiler<'_> {
     }
 
     fn bind(&self, address: SocketAddr, at: Place, key: &str, by: &str, bound: &mut Bound) {
-        if let Some((_, other)) = bound.iter().find(|(taken, _)| *taken == address) {
-            let problem = if other == by {
-                format!("{address} is there twice")
-            } else {
-                format!("{address} is taken already, by {other}")
+        if let Some((taken, other)) = bound.iter().find(|(taken, _)| overlap(*taken, address)) {
+            let problem = match (*taken == address, other == by) {
+                (true, true) => format!("{address} is there twice"),
+                (true, false) => format!("{address} is taken already, by {other}"),
+                (false, true) => format!("{address} and {taken} overlap"),
+                (false, false) => format!("{address} and {taken} of {other} overlap"),
             };
             self.fault(at, key, problem, "");
         }
@@ -126,4 +127,10 @@ impl Compiler<'_> {
             body: self.pick(&raw.body, &base.body, seconds(30)).0,
         }
     }
+}
+
+/// Whether the two cannot both be listened on.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a == b || a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && everywhere
 }

@@ -56,6 +56,14 @@ fn listeners() {
             vec!["4:8: listener[1].bind: 127.0.0.1:9900 is taken already, by the admin API"],
         ),
         (
+            "[[listener]]\nbind = [\"0.0.0.0:9900\", \"[::]:9900\"]\npool = \"web\"",
+            vec!["4:9: listener[1].bind: 0.0.0.0:9900 and 127.0.0.1:9900 of the admin API overlap"],
+        ),
+        (
+            "[[listener]]\nbind = [\"127.0.0.1:80\", \"0.0.0.0:81\", \"0.0.0.0:80\"]\npool = \"web\"",
+            vec!["4:39: listener[1].bind: 0.0.0.0:80 and 127.0.0.1:80 overlap"],
+        ),
+        (
             "[[listener]]\nname = \"a/b\"\nbind = \"127.0.0.1:80\"\npool = \"web\"",
             vec!["4:8: listener.a/b.name: '/' must not"],
         ),

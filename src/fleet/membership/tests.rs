@@ -506,6 +506,17 @@ fn what_an_operator_says_holds_as_long_as_the_instance_exists() {
 }
 
 #[test]
+fn one_that_does_not_come_up_is_told_once_and_why() {
+    let mut world = World::new(vec![provisioned("web", Vec::new())]);
+    world.list(&[machine("i", Some(1), MachineState::Running)]);
+    world.membership.take_changes();
+    world.run(Duration::from_secs(30), |_| Err(ProbeError::Status(503)));
+    let changes = world.membership.take_changes();
+    let [Change::Lingers { instance, why, .. }] = &changes[..] else { panic!("{changes:?}") };
+    assert_eq!((instance.as_str(), why.as_str()), ("i", "answered 503"));
+}
+
+#[test]
 fn demand_alone_is_no_reason_to_publish() {
     let mut world = World::new(vec![provisioned("web", vec![])]);
     let wants =

@@ -23,14 +23,14 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::base::clock::wall_seconds;
 use crate::base::{Clock, InstanceId, Ms, PoolId, ZoneId};
-use crate::model::ProcessSettings;
+use crate::model::{ProcessSettings, StopPolicy};
 use crate::provision::{Call, Capabilities, Failure, LaunchOrder, Machine, Provisioner, Resize};
 
 use proc::Bearer;
@@ -174,6 +174,12 @@ impl Process {
             match proc::fate(mark, &self.boot).map_err(|err| unreadable(&err))? {
                 Some(why) => {
                     ended.push(record.id.clone());
+                    if !record.stopping {
+                        tracing::warn!(
+                            pool = %self.pool, instance = record.id, why,
+                            output = %self.path("log").display(), "an instance ended by itself"
+                        );
+                    }
                     record.ended = Some(why);
                 }
                 None if record.stopping => self.press(record, memory),
@@ -461,6 +467,31 @@ impl Provisioner for Process {
     fn resize<'a>(&'a self, _ids: &'a [InstanceId], _size: &'a str) -> Call<'a, ()> {
         Box::pin(async { Err(Failure::Unsupported("a process has no size that can change")) })
     }
+}
+
+/// Pools that there are records of and that are not among `known`. Their provisioners launch
+/// nothing: there is no command.
+pub(super) fn forgotten(known: &[PoolId], state_dir: &Path) -> Vec<(PoolId, Arc<dyn Provisioner>)> {
+    let mut found: Vec<(PoolId, Arc<dyn Provisioner>)> = Vec::new();
+    for entry in fs::read_dir(state_dir.join("instances")).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(pool) = name.to_str().and_then(|name| name.strip_suffix(".json")) else {
+            continue;
+        };
+        let pool = PoolId::new(pool);
+        if known.contains(&pool) {
+            continue;
+        }
+        let (command, zones) = (Vec::new(), Vec::new());
+        let settings = ProcessSettings { command, zones, port: 0, stop: StopPolicy::Terminate };
+        match Process::open(&pool, settings, state_dir) {
+            Ok(process) => found.push((pool, Arc::new(process))),
+            Err(failure) => {
+                tracing::error!(%pool, %failure, "cannot see what an earlier daemon left behind");
+            }
+        }
+    }
+    found
 }
 
 /// Whether some program already listens there. What else keeps a program from listening, it will

@@ -158,9 +158,12 @@ fn parse(bytes: &[u8]) -> Result<Book, String> {
     Ok(book)
 }
 
-/// Replaces the file as one step that outlives a power cut.
+/// Replaces the file as one step that outlives a power cut. A folder that was lost is made again.
 pub(super) fn write(path: &Path, book: &Book) -> io::Result<()> {
     let aside = with_suffix(path, ".new");
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
     let mut file = File::create(&aside)?;
     file.write_all(&serde_json::to_vec_pretty(book)?)?;
     file.sync_all()?;
@@ -201,14 +204,14 @@ mod tests {
     #[test]
     fn what_is_written_reads_back_and_nothing_lies_beside_it() {
         let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("web.json");
+        let path = dir.path().join("lost/web.json");
         assert!(matches!(read(&path), Ok(None)));
         for next in [32, 33] {
             let book = Book { next, ..book() };
             write(&path, &book).expect("written");
             assert_eq!(read(&path).expect("readable"), Some(book));
         }
-        assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 1);
+        assert_eq!(fs::read_dir(dir.path().join("lost")).expect("a directory").count(), 1);
     }
 
     #[test]

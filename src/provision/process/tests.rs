@@ -34,7 +34,7 @@ impl Ground {
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             zones: vec!["a".into(), "b".into()],
             port: self.port,
-            stop: crate::model::StopPolicy::Keep,
+            stop: StopPolicy::Keep,
         };
         Process::open(&self.pool, settings, self.dir.path()).expect("opens")
     }

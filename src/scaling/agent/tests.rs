@@ -235,6 +235,14 @@ async fn a_sight_becomes_reports_and_orders() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_launched_is_shown_at_once_also_if_something_else_ends_last() {
+    let mut stage = Stage::set();
+    stage.add("a1", "a", Health::Up, Life::Drained);
+    assert_eq!(words(&stage.tick().await), ["listed", "wants", "terminating", "listed"]);
+    assert_eq!(words(&stage.tick().await), ["listed", "wants"], "and only once");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_launch_does_not_stop_the_ticks_and_is_not_repeated() {
     let mut stage = Stage::set();
     *stage.fake.launch_takes.lock().expect("lock") = Duration::from_secs(500);
