@@ -159,6 +159,24 @@ fn a_killed_zone_costs_no_request() {
 }
 
 #[test]
+fn all_instances_killed_at_once_are_waited_for() {
+    let bind = free_address();
+    let daemon = ready(&pool(bind, ""));
+    let load = Load::start(bind, 40, 80);
+    std::thread::sleep(Duration::from_secs(2));
+    let killed = daemon.instance_pids("web", None);
+    signal_all(&killed, Signal::KILL);
+    eventually("three others serve", Duration::from_secs(10), || {
+        let now = daemon.instance_pids("web", None);
+        let others = now.len() == 3 && !now.iter().any(|pid| killed.contains(pid));
+        (others && daemon.eligible("web") == 3).then_some(())
+    });
+    std::thread::sleep(Duration::from_secs(1));
+    let tally = load.finish();
+    assert_eq!(tally.failed, 0, "{:?}", tally.failures);
+}
+
+#[test]
 fn a_frozen_zone_costs_at_most_what_was_in_flight_there() {
     let bind = free_address();
     let daemon = ready(&pool(bind, ""));

@@ -103,8 +103,7 @@ async fn try_instances(
     let retry = view.pool.retry;
     worker.with_pool(view, |local| local.budget.deposit(worker.timers.now(), retry.budget));
     let mut tried: Vec<u64> = Vec::new();
-    let mut avoid = None;
-    let mut fresh = false;
+    let (mut avoid, mut fresh, mut spent) = (None, false, 0);
     let mut last: Option<(Failure, RetryReason)> = None;
     loop {
         let ask = Ask { tried: &tried, avoid: avoid.as_ref() };
@@ -132,8 +131,13 @@ async fn try_instances(
             // Nothing is wrong with the instance; kept connections may all be as stale.
             fresh = true;
         } else {
-            let granted = tried.len() < retry.attempts as usize
-                && worker.with_pool(view, |local| local.budget.withdraw(worker.timers.now()));
+            let granted = if failure.is_refusal() {
+                tried.len() < REFUSALS_MAX
+            } else {
+                spent += 1;
+                spent <= retry.attempts
+                    && worker.with_pool(view, |local| local.budget.withdraw(worker.timers.now()))
+            };
             if !granted {
                 return Err(failure.reason());
             }
@@ -143,6 +147,10 @@ async fn try_instances(
         last = Some((failure, reason));
     }
 }
+
+/// A refused connection burdens nobody and is known at once, so it is not what attempts and budget
+/// bound: a request goes on to the next instance, or waits for one where one may come.
+pub const REFUSALS_MAX: usize = 16;
 
 /// Whether another try cannot do harm (RFC 9110 §9.2.2), and why it is made: either nothing of the
 /// request was sent, or doing it twice is the same as once and all of it is still here.

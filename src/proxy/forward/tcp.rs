@@ -17,6 +17,7 @@ use crate::model::{Instance, Pool};
 use crate::observe::meter::Tally;
 use crate::observe::{FailReason, RefuseReason, RetryReason};
 use crate::proxy::balance::Ask;
+use crate::proxy::forward::exchange::REFUSALS_MAX;
 use crate::proxy::lease::{self, Lease};
 use crate::proxy::snapshot::{ListenerView, PoolAt, PoolShared};
 use crate::proxy::suspicion::suspect;
@@ -104,7 +105,11 @@ async fn connect(
                     instance.vitals.count_failure();
                     suspect(worker, &instance);
                 }
-                if tried.len() >= pool.retry.attempts as usize {
+                let limit = match error.kind() {
+                    io::ErrorKind::ConnectionRefused => REFUSALS_MAX,
+                    _ => pool.retry.attempts as usize,
+                };
+                if tried.len() >= limit {
                     return Err(Some((FailReason::Connect, shared)));
                 }
                 shard.count_retry(RetryReason::Connect);

@@ -1,6 +1,7 @@
 //! Speaking HTTP/1.1 with an instance: one attempt at one request.
 
 use std::cell::Cell;
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +69,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Nobody listens there.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Connect(error) if error.kind() == ErrorKind::ConnectionRefused)
+    }
+
     /// How it is counted, and whether part of a response is with the client.
     pub fn reason(&self) -> (FailReason, bool) {
         match self {
