@@ -19,9 +19,10 @@ use crate::proxy::timer::Timer;
 use crate::proxy::wire::chunked::{Decoded, Decoder, LAST, write_chunk_line};
 use crate::proxy::wire::{BodyLength, Piece};
 
-/// Bodies of at least this many bytes to come are spliced; smaller ones are cheaper copied, because
-/// a pipe costs two more system calls.
-const SPLICE_FROM: u64 = 64 * 1024;
+/// What is still to come of a body is spliced from this many bytes on; less is cheaper copied, because
+/// a pipe costs two more system calls. A body of 64 KiB has 48 left when its first buffer has been
+/// read: spliced it costs 0.6 of what it costs copied.
+const SPLICE_FROM: u64 = 32 * 1024;
 
 /// Pieces up to this size are gathered behind the head into one write; larger ones go out from
 /// where they are.
