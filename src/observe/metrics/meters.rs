@@ -50,30 +50,41 @@ pub(super) fn write_pools(text: &mut Text, pools: &Meters<PoolId, PoolMeter>) {
         }
     }
 
-    text.family(
-        "retries_total",
-        Kind::Counter,
-        "Requests tried again on another instance or on a fresh connection, by reason.",
+    write_reasons(
+        text,
+        pools,
+        (
+            "retries_total",
+            "Requests tried again on another instance or on a fresh connection, by reason.",
+        ),
+        &RetryReason::ALL.map(RetryReason::word),
+        |shard| &shard.retries,
     );
-    for (pool, meter) in pools {
-        for reason in RetryReason::ALL {
-            let count = sum(&meter.shards, |shard| &shard.retries[reason as usize]);
-            text.sample(&[("pool", pool.as_str()), ("reason", reason.word())], count);
-        }
-    }
-
-    text.family(
-        "failures_total",
-        Kind::Counter,
-        "Requests that were not served as asked, by reason.",
+    write_reasons(
+        text,
+        pools,
+        ("failures_total", "Requests that were not served as asked, by reason."),
+        &FailReason::ALL.map(FailReason::word),
+        |shard| &shard.failures,
     );
-    for (pool, meter) in pools {
-        for reason in FailReason::ALL {
-            let count = sum(&meter.shards, |shard| &shard.failures[reason as usize]);
-            text.sample(&[("pool", pool.as_str()), ("reason", reason.word())], count);
-        }
-    }
     write_latencies(text, pools);
+}
+
+/// A counter with a tally for each of `words`, in their order.
+fn write_reasons(
+    text: &mut Text,
+    pools: &Meters<PoolId, PoolMeter>,
+    (name, help): (&'static str, &'static str),
+    words: &[&str],
+    get: fn(&PoolShard) -> &[Tally],
+) {
+    text.family(name, Kind::Counter, help);
+    for (pool, meter) in pools {
+        for (index, word) in words.iter().enumerate() {
+            let count = sum(&meter.shards, |shard| &get(shard)[index]);
+            text.sample(&[("pool", pool.as_str()), ("reason", word)], count);
+        }
+    }
 }
 
 fn write_latencies(text: &mut Text, pools: &Meters<PoolId, PoolMeter>) {

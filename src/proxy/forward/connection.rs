@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::proxy::forward::body::BodySink;
 use crate::proxy::forward::respond::Answer;
-use crate::proxy::snapshot::ListenerView;
+use crate::proxy::snapshot::{ListenerView, Snapshot};
 use crate::proxy::timer::Timer;
 use crate::proxy::wire::ResponseHead;
 use crate::proxy::wire::http1::Forwarded;
@@ -45,8 +45,8 @@ pub struct Connection<'a> {
 impl Connection<'_> {
     /// Whether the current request is its last: the worker drains, or the listener has left the
     /// config.
-    pub fn is_ending(&self) -> bool {
-        self.worker.timers.is_draining() || self.worker.snapshot().listener_at(self.bound).is_none()
+    pub fn is_ending(&self, snapshot: &Snapshot) -> bool {
+        self.worker.timers.is_draining() || snapshot.listener_at(self.bound).is_none()
     }
 }
 

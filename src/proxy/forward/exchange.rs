@@ -11,15 +11,16 @@ use crate::proxy::forward::connection::{Connection, Ending, Responder, Scratch};
 use crate::proxy::forward::respond;
 use crate::proxy::forward::upstream_http1::{self, Attempt, Failure};
 use crate::proxy::lease;
-use crate::proxy::snapshot::PoolAt;
+use crate::proxy::snapshot::{PoolAt, SnapshotRef};
 use crate::proxy::suspicion::suspect;
 use crate::proxy::upstream;
 use crate::proxy::wire::RequestHead;
 use crate::proxy::worker::Worker;
 
-/// Serves one request.
+/// Serves one request, by the snapshot that its connection has just loaded.
 pub async fn serve(
     connection: &Connection<'_>,
+    snapshot: SnapshotRef,
     head: &RequestHead,
     body: &mut impl BodySource,
     client: &mut impl Responder,
@@ -27,7 +28,6 @@ pub async fn serve(
 ) -> Ending {
     let worker = connection.worker;
     let began = worker.clock.elapsed();
-    let snapshot = worker.snapshot();
     let Some(listener) = snapshot.listener_at(connection.bound) else {
         // The listener has left the config: its connections end with their next request.
         refuse(connection, client).await;

@@ -98,17 +98,19 @@ async fn burst(
         let pause = view.listener.timeouts.body;
         let mut body = H1Source::new(&mut reading, &mut buffer, head.body, body_timer, pause);
         body.invite_first(head.expects_continue);
+        let snapshot = worker.snapshot();
         let mut responder = H1Responder {
             connection: &connection,
             writing: &mut writing,
             out: &mut out,
             method: head.method,
             version: head.version,
-            keep_alive: head.keep_alive && !connection.is_ending(),
+            keep_alive: head.keep_alive && !connection.is_ending(&snapshot),
             body_here: body.whole().is_some(),
         };
         let ending =
-            exchange::serve(&connection, &head, &mut body, &mut responder, &mut scratch).await;
+            exchange::serve(&connection, snapshot, &head, &mut body, &mut responder, &mut scratch)
+                .await;
         let keep_alive = responder.keep_alive;
         shard.bytes_in.add(body.end());
         match ending {
