@@ -174,8 +174,9 @@ fn greeting(config: &Config) -> String {
     if let Some(address) = http.and_then(|listener| listener.bind.first()) {
         let _ = writeln!(text, "  curl http://{address}/");
     }
-    let _ =
-        writeln!(text, "  tidegate status                    who is there, and why (not) eligible");
+    // As it was called: on a first try it is not in the PATH.
+    let program = std::env::args().next().unwrap_or_else(|| "tidegate".into());
+    let _ = writeln!(text, "  {program} status");
     if let config::AdminBind::Tcp(address) = &config.admin.bind {
         let _ = writeln!(text, "  curl http://{address}/metrics");
         for pool in config.pools.iter().filter(|pool| pool.scaling.is_some()) {
