@@ -8,6 +8,7 @@ use tidegate::base::{InstanceId, Ms, Share};
 use tidegate::fleet::Membership;
 use tidegate::model::{
     Balance, HealthCheck, HealthSettings, Limit, Pool, PoolTimeouts, Queue, Retry, StaticInstance,
+    UpstreamSettings,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -25,12 +26,8 @@ fn pool(instances: u32) -> Arc<Pool> {
         balance: Balance::LeastRequest,
         max_in_flight: Limit::AtMost(200),
         queue: Queue { max: 1_000, timeout: 5 * SECOND },
-        timeouts: PoolTimeouts {
-            connect: 3 * SECOND,
-            response: 30 * SECOND,
-            idle: 30 * SECOND,
-            tunnel: 3_600 * SECOND,
-        },
+        timeouts: PoolTimeouts::default(),
+        upstream: UpstreamSettings::default(),
         retry: Retry { attempts: 2, budget: Share(0.2) },
         drain_timeout: 60 * SECOND,
         instances: (0..instances).map(instance).collect(),

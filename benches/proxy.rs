@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tidegate::base::Entropy;
-use tidegate::model::{Balance, HostPattern, Instance, Limit, Route};
+use tidegate::model::{Action, Balance, HostPattern, Instance, Limit, Route};
 use tidegate::proxy::balance::{Ask, Picker};
-use tidegate::proxy::route::RouteTable;
+use tidegate::proxy::route::{Destination, RouteTable};
 use tidegate::proxy::wire::chunked::{Decoded, Decoder};
 use tidegate::proxy::wire::http1::{
     Forwarded, parse_request, parse_response, write_request, write_response,
@@ -83,7 +83,8 @@ fn routes(c: &mut Criterion) {
             path_prefix: "/".into(),
             methods: Vec::new(),
             headers: Vec::new(),
-            pool: "p".into(),
+            action: Action::Pool("p".into()),
+            rewrite: Default::default(),
         })
         .chain([Route {
             listener: "l".into(),
@@ -91,10 +92,11 @@ fn routes(c: &mut Criterion) {
             path_prefix: "/shop/".into(),
             methods: Vec::new(),
             headers: Vec::new(),
-            pool: "p".into(),
+            action: Action::Pool("p".into()),
+            rewrite: Default::default(),
         }])
         .collect();
-    let table = RouteTable::build(routes.iter().zip(0..));
+    let table = RouteTable::build(routes.iter().zip((0..).map(Destination::Pool)));
     let mut head = RequestHead::default();
     parse_request(REQUEST, &mut head).expect("valid");
     c.bench_function("route by host, 101 routes", |b| b.iter(|| table.find(black_box(&head))));

@@ -9,7 +9,7 @@ use tidegate::base::{Ms, Share, ZoneId};
 use tidegate::model::{
     Admin, Balance, Health, HealthCheck, HealthSettings, Instance, InstanceRow, Life, Limit,
     Machine, MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, ScaleIn, Scaling, Sight,
-    Standing, Window,
+    Standing, UpstreamSettings, Window,
 };
 use tidegate::provision::{Capabilities, Resize};
 use tidegate::scaling::Scaler;
@@ -49,7 +49,8 @@ fn pool(count: u32) -> Pool {
         balance: Balance::LeastRequest,
         max_in_flight: Limit::Unlimited,
         queue: Queue { max: 0, timeout: second },
-        timeouts: PoolTimeouts { connect: second, response: second, idle: second, tunnel: second },
+        timeouts: PoolTimeouts::default(),
+        upstream: UpstreamSettings::default(),
         retry: Retry { attempts: 0, budget: Share(0.2) },
         drain_timeout: second,
         instances: Vec::new(),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::base::PoolId;
 use crate::config::Config;
-use crate::model::{Census, Health, Route};
+use crate::model::{Action, Census, Health, Route};
 use crate::observe::metrics::Metrics;
 use crate::proxy::hold::Hold;
-use crate::proxy::route::RouteTable;
+use crate::proxy::route::{Destination, RouteTable};
 use crate::proxy::snapshot::{ListenerView, PoolShared, PoolView, Snapshot};
 
 /// What outlives snapshots, by pool; never forgotten while the daemon lives, so that a pool that
@@ -57,7 +57,11 @@ pub fn snapshot(
             PoolView::build(Arc::clone(pool), members, hopeful, shared.of(&pool.id, metrics))
         })
         .collect();
-    let indexed = |route: &'_ Route| Snapshot::pool_index(&pools, &route.pool);
+    let leads = |route: &'_ Route| match &route.action {
+        Action::Pool(id) => Snapshot::pool_index(&pools, id).map(Destination::Pool),
+        Action::Redirect(redirect) => Some(Destination::Redirect(Arc::clone(redirect))),
+        Action::Respond(respond) => Some(Destination::Respond(Arc::clone(respond))),
+    };
     let listeners = config
         .listeners
         .iter()
@@ -66,7 +70,7 @@ pub fn snapshot(
                 .routes
                 .iter()
                 .filter(|route| route.listener == listener.id)
-                .filter_map(|route| indexed(route).map(|index| (route, index)));
+                .filter_map(|route| leads(route).map(|destination| (route, destination)));
             let default_pool =
                 listener.pool.as_ref().and_then(|id| Snapshot::pool_index(&pools, id));
             Arc::new(ListenerView {

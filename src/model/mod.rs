@@ -13,19 +13,27 @@ pub mod instance;
 pub mod listener;
 pub mod machine;
 pub mod pool;
+pub mod rewrite;
 pub mod route;
 pub mod sight;
+pub mod socket;
 pub mod standing;
 
 pub use census::{Census, InstanceRow, PoolRow};
 pub use demand::{Totals, Window};
 pub use instance::{Instance, Slot, Vitals};
-pub use listener::{Listener, ListenerTimeouts, Protocol};
+pub use listener::{
+    ConnectMethod, ForwardedStyle, Listener, ListenerLimits, ListenerTimeouts, Page, Protocol,
+    ProxyHeader,
+};
 pub use machine::{Machine, MachineState};
 pub use pool::{
-    Balance, Health as HealthSettings, HealthCheck, Limit, Pool, PoolTimeouts, ProcessSettings,
-    Provisioning, Queue, Retry, ScaleIn, Scaling, StaticInstance, StopPolicy,
+    Balance, Health as HealthSettings, HealthCheck, KeepAlive, Limit, Pool, PoolTimeouts,
+    ProcessSettings, Provisioning, ProxyVersion, Queue, Retry, ScaleIn, Scaling, StaticInstance,
+    StopPolicy, UpstreamSettings,
 };
-pub use route::{HostPattern, Route};
+pub use rewrite::{FieldEdits, Part, Rewrite, Template, TemplateError, Variable};
+pub use route::{Action, HostPattern, Redirect, Respond, Route};
 pub use sight::{AgentReport, Sight};
+pub use socket::SocketOptions;
 pub use standing::{Admin, Health, Life, Standing};

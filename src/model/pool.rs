@@ -2,10 +2,12 @@
 //! invariants noted here.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::base::{InstanceId, PoolId, Share, ZoneId};
+use crate::model::rewrite::Rewrite;
+use crate::model::socket::SocketOptions;
 
 /// How an instance is picked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,6 +79,20 @@ pub struct PoolTimeouts {
     pub idle: Duration,
     /// Longest silence in a tunnel (TCP, WebSocket).
     pub tunnel: Duration,
+    /// From the end of a request's head to the end of its response, queue and retries included.
+    pub total: Duration,
+}
+
+impl Default for PoolTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            response: Duration::from_secs(30),
+            idle: Duration::from_secs(30),
+            tunnel: Duration::from_secs(3_600),
+            total: Duration::from_secs(24 * 3_600),
+        }
+    }
 }
 
 /// Trying again elsewhere.
@@ -190,6 +206,58 @@ impl Provisioning {
     }
 }
 
+/// Which version of the PROXY protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+impl ProxyVersion {
+    /// As it is written in the config.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        }
+    }
+}
+
+/// Connections to instances that are kept from one request to the next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeepAlive {
+    /// Unused ones that are kept, per instance and worker; 0 keeps none.
+    pub max: u32,
+    /// None is used again that is older than this.
+    pub age: Duration,
+    /// Requests on one connection, then it is closed.
+    pub requests: Limit,
+}
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        Self { max: 128, age: Duration::from_secs(3_600), requests: Limit::AtMost(100_000) }
+    }
+}
+
+/// How instances are connected to, and what they are told.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct UpstreamSettings {
+    /// Connections that are kept.
+    pub keep_alive: KeepAlive,
+    /// The address that connections come from; `None` leaves it to the kernel.
+    pub source: Option<IpAddr>,
+    /// Options of their sockets.
+    pub socket: SocketOptions,
+    /// Each connection begins with a PROXY protocol header of this version, so it serves one client
+    /// only and is not kept.
+    pub proxy_protocol: Option<ProxyVersion>,
+    /// What is changed in the heads of all requests to the pool and of their responses.
+    pub rewrite: Rewrite,
+}
+
 /// A pool as it is configured.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Pool {
@@ -205,6 +273,8 @@ pub struct Pool {
     pub timeouts: PoolTimeouts,
     /// Trying again elsewhere.
     pub retry: Retry,
+    /// How instances are connected to.
+    pub upstream: UpstreamSettings,
     /// How long a draining instance may finish what runs.
     pub drain_timeout: Duration,
     /// Instances from the config; their ids and addresses are unique.

@@ -1,6 +1,10 @@
-//! A route: which requests of a listener go to which pool.
+//! A route: which requests of a listener go where.
+
+use std::sync::Arc;
 
 use crate::base::{ListenerId, PoolId};
+use crate::model::listener::Page;
+use crate::model::rewrite::{Rewrite, Template};
 
 /// Which hosts a route is for. Hosts are compared in lower case and without a port.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -12,6 +16,35 @@ pub enum HostPattern {
     /// Any host that ends in this suffix, which starts with a dot: `*.example.com` is
     /// `.example.com`, and does not match `example.com` itself.
     Suffix(String),
+}
+
+/// Sends the client elsewhere.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+    /// For `Location`.
+    pub to: Template,
+}
+
+/// Answers in an instance's stead.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Respond {
+    /// 200 to 599.
+    pub status: u16,
+    /// What is said; `None` sends no body.
+    pub page: Option<Page>,
+}
+
+/// What is done with a request that a route matches.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// It goes to an instance of this pool.
+    Pool(PoolId),
+    /// The client is sent elsewhere.
+    Redirect(Arc<Redirect>),
+    /// It is answered here.
+    Respond(Arc<Respond>),
 }
 
 /// One rule. Among the routes of a listener the most specific host wins, then the first in the
@@ -28,6 +61,8 @@ pub struct Route {
     pub methods: Vec<String>,
     /// Each of these fields (name in lower case) must be there with exactly this value.
     pub headers: Vec<(String, String)>,
-    /// Where matching requests go.
-    pub pool: PoolId,
+    /// What is done with matching requests.
+    pub action: Action,
+    /// What is changed in their heads, before what their pool changes.
+    pub rewrite: Arc<Rewrite>,
 }

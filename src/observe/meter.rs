@@ -106,11 +106,17 @@ pub enum FailReason {
     ClientGone,
     /// The client stopped sending or reading in the middle of a message.
     ClientTimeout,
+    /// The client sent or read a body more slowly than it must.
+    ClientTooSlow,
+    /// The client's body turned out to be larger than it may be.
+    BodyTooLarge,
+    /// The exchange as a whole took too long.
+    TotalTimeout,
 }
 
 impl FailReason {
     /// All of them, in the order of [`PoolShard::failures`].
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::NoInstance,
         Self::QueueFull,
         Self::QueueTimeout,
@@ -122,6 +128,9 @@ impl FailReason {
         Self::BadBody,
         Self::ClientGone,
         Self::ClientTimeout,
+        Self::ClientTooSlow,
+        Self::BodyTooLarge,
+        Self::TotalTimeout,
     ];
 
     /// The word for the `reason` label.
@@ -138,6 +147,9 @@ impl FailReason {
             Self::BadBody => "bad_body",
             Self::ClientGone => "client_gone",
             Self::ClientTimeout => "client_timeout",
+            Self::ClientTooSlow => "client_too_slow",
+            Self::BodyTooLarge => "body_too_large",
+            Self::TotalTimeout => "total_timeout",
         }
     }
 }
@@ -230,29 +242,55 @@ impl PoolMeter {
 pub enum RefuseReason {
     /// The head breaks the grammar, or its framing is ambiguous.
     Malformed,
-    /// The head, the target or the number of fields is too large.
-    TooLarge,
+    /// The head is too large, or has too many fields.
+    HeadTooLarge,
+    /// The request target is too long.
+    TargetTooLong,
+    /// The body is announced to be too large.
+    BodyTooLarge,
     /// The head did not arrive in time.
     HeadTimeout,
     /// A method, version, expectation or transfer coding that is not served here.
     Unsupported,
     /// No route matched and the listener has no pool of its own.
     NoRoute,
+    /// The listener has as many connections as it may.
+    Connections,
+    /// The client has as many connections as it may.
+    ConnectionsPerClient,
+    /// The connection should begin with a PROXY protocol header and does not, or with a broken one, or
+    /// it comes from a peer that is not trusted.
+    ProxyHeader,
 }
 
 impl RefuseReason {
     /// All of them, in the order of [`ListenerShard::refused`].
-    pub const ALL: [Self; 5] =
-        [Self::Malformed, Self::TooLarge, Self::HeadTimeout, Self::Unsupported, Self::NoRoute];
+    pub const ALL: [Self; 10] = [
+        Self::Malformed,
+        Self::HeadTooLarge,
+        Self::TargetTooLong,
+        Self::BodyTooLarge,
+        Self::HeadTimeout,
+        Self::Unsupported,
+        Self::NoRoute,
+        Self::Connections,
+        Self::ConnectionsPerClient,
+        Self::ProxyHeader,
+    ];
 
     /// The word for the `reason` label.
     pub fn word(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
-            Self::TooLarge => "too_large",
+            Self::HeadTooLarge => "head_too_large",
+            Self::TargetTooLong => "target_too_long",
+            Self::BodyTooLarge => "body_too_large",
             Self::HeadTimeout => "head_timeout",
             Self::Unsupported => "unsupported",
             Self::NoRoute => "no_route",
+            Self::Connections => "connections",
+            Self::ConnectionsPerClient => "connections_per_client",
+            Self::ProxyHeader => "proxy_header",
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Which pool a request goes to. Compiled once per config, then only read.
+//! What is done with a request. Compiled once per config, then only read.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::model::{HostPattern, Route};
+use crate::model::{HostPattern, Redirect, Respond, Rewrite, Route};
 use crate::proxy::wire::RequestHead;
 
 /// The routes of one listener, by host. Most specific host first (exact, then the longest suffix,
@@ -15,20 +16,34 @@ pub struct RouteTable {
     any: Vec<Rule>,
 }
 
+/// What is done with the requests that a rule matches.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// They go to the pool of this index in the snapshot.
+    Pool(usize),
+    /// Their clients are sent elsewhere.
+    Redirect(Arc<Redirect>),
+    /// They are answered here.
+    Respond(Arc<Respond>),
+}
+
+/// One route, compiled.
 #[derive(Debug)]
-struct Rule {
+pub struct Rule {
     path_prefix: Vec<u8>,
     methods: Vec<Vec<u8>>,
     headers: Vec<(String, Vec<u8>)>,
-    /// Index of the pool in the snapshot.
-    pool: usize,
+    /// What is done with matching requests.
+    pub destination: Destination,
+    /// What is changed in their heads.
+    pub rewrite: Arc<Rewrite>,
 }
 
 impl RouteTable {
-    /// Compiles routes, each with the index of its pool.
-    pub fn build<'a>(routes: impl Iterator<Item = (&'a Route, usize)>) -> Self {
+    /// Compiles routes, each with where it leads.
+    pub fn build<'a>(routes: impl Iterator<Item = (&'a Route, Destination)>) -> Self {
         let mut table = Self::default();
-        for (route, pool) in routes {
+        for (route, destination) in routes {
             let rule = Rule {
                 path_prefix: route.path_prefix.clone().into_bytes(),
                 methods: route.methods.iter().map(|m| m.clone().into_bytes()).collect(),
@@ -37,7 +52,8 @@ impl RouteTable {
                     .iter()
                     .map(|(name, value)| (name.clone(), value.clone().into_bytes()))
                     .collect(),
-                pool,
+                destination,
+                rewrite: Arc::clone(&route.rewrite),
             };
             match &route.host {
                 HostPattern::Any => table.any.push(rule),
@@ -54,25 +70,28 @@ impl RouteTable {
         table
     }
 
-    /// The index of the pool for this request, if a rule matches.
-    pub fn find(&self, head: &RequestHead) -> Option<usize> {
-        let find = |rules: &[Rule]| rules.iter().find(|rule| rule.matches(head)).map(|r| r.pool);
+    /// The rule for this request, if one matches.
+    pub fn find(&self, head: &RequestHead) -> Option<&Rule> {
         if !(self.exact.is_empty() && self.suffixes.is_empty()) {
             let host = head.host().to_ascii_lowercase();
             let host = String::from_utf8_lossy(&host);
-            let exact = self.exact.get(host.as_ref()).and_then(|rules| find(rules));
+            let exact = self.exact.get(host.as_ref()).and_then(|rules| first(rules, head));
             let found = exact.or_else(|| {
                 let mut wider = self.suffixes.iter().filter(|(suffix, _)| {
                     host.len() > suffix.len() && host.ends_with(suffix.as_str())
                 });
-                wider.find_map(|(_, rules)| find(rules))
+                wider.find_map(|(_, rules)| first(rules, head))
             });
             if found.is_some() {
                 return found;
             }
         }
-        find(&self.any)
+        first(&self.any, head)
     }
+}
+
+fn first<'a>(rules: &'a [Rule], head: &RequestHead) -> Option<&'a Rule> {
+    rules.iter().find(|rule| rule.matches(head))
 }
 
 impl Rule {
@@ -89,6 +108,7 @@ impl Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Action;
     use crate::proxy::wire::http1::parse_request;
 
     fn route(host: HostPattern, path_prefix: &str, method: &str, header: &str) -> Route {
@@ -102,7 +122,8 @@ mod tests {
                 .map(|(n, v)| (n.to_owned(), v.to_owned()))
                 .into_iter()
                 .collect(),
-            pool: "p".into(),
+            action: Action::Pool("p".into()),
+            rewrite: Arc::default(),
         }
     }
 
@@ -117,7 +138,7 @@ mod tests {
             route(Exact("www.example.com".into()), "/", "", "x-canary=1"),
             route(Any, "/", "", ""),
         ];
-        let table = RouteTable::build(routes.iter().zip(0..));
+        let table = RouteTable::build(routes.iter().zip((0..).map(Destination::Pool)));
         for (line, host, extra, expected) in [
             ("GET /v1/x", "www.example.com", "", 3),
             ("GET /v1/x", "WWW.Example.COM:80", "", 3),
@@ -133,15 +154,20 @@ mod tests {
             let text = format!("{line} HTTP/1.1\r\nHost: {host}\r\n{extra}\r\n");
             let mut head = RequestHead::default();
             parse_request(text.as_bytes(), &mut head).expect("a request");
-            assert_eq!(table.find(&head), Some(expected), "{text:?}");
+            let found = table.find(&head).map(|rule| &rule.destination);
+            assert!(
+                matches!(found, Some(Destination::Pool(pool)) if *pool == expected),
+                "{text:?}"
+            );
         }
     }
 
     #[test]
     fn no_rule_no_pool() {
-        let table = RouteTable::build([(&route(HostPattern::Any, "/a", "", ""), 0)].into_iter());
+        let only = route(HostPattern::Any, "/a", "", "");
+        let table = RouteTable::build([(&only, Destination::Pool(0))].into_iter());
         let mut head = RequestHead::default();
         parse_request(b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n", &mut head).expect("a request");
-        assert_eq!(table.find(&head), None);
+        assert!(table.find(&head).is_none());
     }
 }

@@ -84,7 +84,8 @@ fn ambiguous_messages_reach_no_instance() {
     assert_eq!(status(&exchange(bind, &long)), "414");
     assert_eq!(origin.text(), "", "nothing of all that got through");
     assert_eq!(daemon.metric("tidegate_refused_total", "reason=\"malformed\""), 8.0);
-    assert_eq!(daemon.metric("tidegate_refused_total", "reason=\"too_large\""), 2.0);
+    assert_eq!(daemon.metric("tidegate_refused_total", "reason=\"head_too_large\""), 1.0);
+    assert_eq!(daemon.metric("tidegate_refused_total", "reason=\"target_too_long\""), 1.0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Listeners: their names and addresses are unique, and each leads somewhere.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{ListenerId, PoolId};
@@ -10,7 +11,10 @@ use crate::config::read::{Given, State};
 use crate::config::scalar::Period;
 use crate::config::text::Name;
 use crate::config::{AdminBind, AdminSettings};
-use crate::model::{Listener, ListenerTimeouts, Protocol};
+use crate::model::{
+    ConnectMethod, ForwardedStyle, Listener, ListenerLimits, ListenerTimeouts, Protocol,
+    ProxyHeader, SocketOptions,
+};
 
 use super::Compiler;
 
@@ -65,7 +69,21 @@ impl Compiler<'_> {
         }
         let id = ListenerId::new(known_as?);
         let bind = binds.value.0.iter().map(|bind| bind.value.0).collect();
-        Some(Listener { id, bind, protocol, pool, timeouts })
+        Some(Listener {
+            id,
+            bind,
+            protocol,
+            pool,
+            timeouts,
+            limits: ListenerLimits::default(),
+            trusted: Vec::new(),
+            proxy_protocol: ProxyHeader::default(),
+            forwarded: ForwardedStyle::default(),
+            request_id: Some("x-request-id".to_owned()),
+            connect: ConnectMethod::default(),
+            socket: SocketOptions::default(),
+            errors: Arc::default(),
+        })
     }
 
     fn bind(&self, address: SocketAddr, at: Place, key: &str, by: &str, bound: &mut Bound) {

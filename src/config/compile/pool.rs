@@ -11,7 +11,7 @@ use crate::config::scalar::{CheckKind, Period, Positive, Printed, Wrong};
 use crate::config::text::{Name, Port, UrlPath};
 use crate::model::{
     Balance, HealthCheck, HealthSettings, Limit, Listener, Pool, PoolTimeouts, Queue, Retry,
-    StaticInstance,
+    StaticInstance, UpstreamSettings,
 };
 
 use super::{Compiler, first_written};
@@ -43,6 +43,7 @@ impl Compiler<'_> {
             response: self.pick(&own.response, &inherited.response, seconds(30)).0,
             idle: self.pick(&own.idle, &inherited.idle, seconds(30)).0,
             tunnel: self.pick(&own.tunnel, &inherited.tunnel, seconds(3_600)).0,
+            total: Duration::from_secs(24 * 3_600),
         };
         let retry = Retry {
             attempts: self.pick(&raw.retry.attempts, &base.retry.attempts, 2),
@@ -59,6 +60,7 @@ impl Compiler<'_> {
             queue,
             timeouts,
             retry,
+            upstream: UpstreamSettings::default(),
             drain_timeout,
             instances,
             health,

@@ -1,10 +1,12 @@
 //! Routes: each is from an HTTP listener that exists to a pool that exists.
 
+use std::sync::Arc;
+
 use crate::base::{ListenerId, PoolId};
 use crate::config::raw::{self, File};
 use crate::config::read::State;
 use crate::config::text::UrlPath;
-use crate::model::{HostPattern, Protocol, Route};
+use crate::model::{Action, HostPattern, Protocol, Route};
 
 use super::{Chosen, Compiler};
 
@@ -36,7 +38,8 @@ impl Compiler<'_> {
             path_prefix,
             methods: methods.into_iter().flatten().map(|method| method.value.0).collect(),
             headers: headers.unwrap_or_default(),
-            pool: PoolId::new(pool?.value),
+            action: Action::Pool(PoolId::new(pool?.value)),
+            rewrite: Arc::default(),
         })
     }
 

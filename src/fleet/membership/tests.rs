@@ -5,7 +5,7 @@ use crate::fleet::order::Lane;
 use crate::model::{
     Balance, Health, HealthCheck, HealthSettings, InstanceRow, Life, Limit, Machine, MachineState,
     PoolRow, PoolTimeouts, ProcessSettings, Provisioning, Queue, Retry, ScaleIn, Scaling,
-    StaticInstance, StopPolicy,
+    StaticInstance, StopPolicy, UpstreamSettings,
 };
 
 mod random;
@@ -29,7 +29,8 @@ fn pool(id: &str, instances: Vec<StaticInstance>) -> Pool {
         balance: Balance::LeastRequest,
         max_in_flight: Limit::Unlimited,
         queue: Queue { max: 10, timeout: SECOND },
-        timeouts: PoolTimeouts { connect: SECOND, response: SECOND, idle: SECOND, tunnel: SECOND },
+        timeouts: PoolTimeouts::default(),
+        upstream: UpstreamSettings::default(),
         retry: Retry { attempts: 1, budget: Share(0.2) },
         drain_timeout: SECOND,
         instances,

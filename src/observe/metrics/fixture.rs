@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::base::Share;
 use crate::model::{
     Admin, Balance, Census, Health, HealthCheck, HealthSettings, Instance, InstanceRow, Life,
-    Limit, Pool, PoolRow, PoolTimeouts, Queue, Retry, Standing,
+    Limit, Pool, PoolRow, PoolTimeouts, Queue, Retry, Standing, UpstreamSettings,
 };
 
 /// A pool with nothing special.
@@ -17,7 +17,8 @@ pub(crate) fn pool(name: &str) -> Pool {
         balance: Balance::LeastRequest,
         max_in_flight: Limit::AtMost(10),
         queue: Queue { max: 10, timeout: second },
-        timeouts: PoolTimeouts { connect: second, response: second, idle: second, tunnel: second },
+        timeouts: PoolTimeouts::default(),
+        upstream: UpstreamSettings::default(),
         retry: Retry { attempts: 2, budget: Share(0.2) },
         drain_timeout: second,
         instances: Vec::new(),

@@ -28,7 +28,7 @@ fn busy() -> (Metrics, Census) {
     listener.shards[0].active.sub(3);
     listener.shards[1].bytes_in.add(10);
     listener.shards[1].bytes_out.add(1_000);
-    listener.shards[1].count_refusal(RefuseReason::TooLarge);
+    listener.shards[1].count_refusal(RefuseReason::HeadTooLarge);
     metrics.count_decision(&"web".into(), "out", "demand");
     metrics.count_operation(&"web".into(), "launch", "ok", Duration::from_millis(200));
     metrics.count_reload(true);
@@ -74,7 +74,7 @@ fn every_source_is_in_the_text() {
         "tidegate_connections_total{listener=\"front\"} 5",
         "tidegate_bytes_total{listener=\"front\",direction=\"in\"} 10",
         "tidegate_bytes_total{listener=\"front\",direction=\"out\"} 1000",
-        "tidegate_refused_total{listener=\"front\",reason=\"too_large\"} 1",
+        "tidegate_refused_total{listener=\"front\",reason=\"head_too_large\"} 1",
         "tidegate_queue_depth{pool=\"web\"} 4",
         "tidegate_zone_share{pool=\"web\",zone=\"a\"} 1",
         "tidegate_zone_share{pool=\"web\",zone=\"b\"} 0",

@@ -11,6 +11,7 @@ use crate::proxy::forward::connection::{Connection, Ending, Responder, Scratch};
 use crate::proxy::forward::respond;
 use crate::proxy::forward::upstream_http1::{self, Attempt, Failure};
 use crate::proxy::lease;
+use crate::proxy::route::Destination;
 use crate::proxy::snapshot::{PoolAt, SnapshotRef};
 use crate::proxy::suspicion::suspect;
 use crate::proxy::upstream;
@@ -33,7 +34,11 @@ pub async fn serve(
         refuse(connection, client).await;
         return Ending::Early;
     };
-    let Some(index) = listener.routes.find(head).or(listener.default_pool) else {
+    let destination = match listener.routes.find(head) {
+        Some(rule) => Some(rule.destination.clone()),
+        None => listener.default_pool.map(Destination::Pool),
+    };
+    let Some(Destination::Pool(index)) = destination else {
         refuse(connection, client).await;
         return early_unless_read(body);
     };

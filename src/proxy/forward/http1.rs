@@ -161,9 +161,11 @@ async fn read_head(
                 }
                 Ok(None) if buffer.is_full() => {
                     let line_ends = buffer.filled().contains(&b'\n');
-                    let answer =
-                        if line_ends { respond::HEAD_TOO_LARGE } else { respond::TARGET_TOO_LONG };
-                    return Err((answer, RefuseReason::TooLarge));
+                    return Err(if line_ends {
+                        (respond::HEAD_TOO_LARGE, RefuseReason::HeadTooLarge)
+                    } else {
+                        (respond::TARGET_TOO_LONG, RefuseReason::TargetTooLong)
+                    });
                 }
                 Ok(None) => {}
                 Err(error) => return Err(respond::for_head(error)),

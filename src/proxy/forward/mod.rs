@@ -2,7 +2,7 @@
 //!
 //! [`http1`] reads requests off a client's connection, [`exchange`] takes each to an instance and
 //! its response back (routing, waiting, retrying), [`upstream_http1`] speaks with the instance, and
-//! [`tcp`] relays bytes nobody reads. Bodies move as [`body`] pieces. [`respond`] is the one place
+//! [`tcp`] takes a whole connection there, by [`relay`], which moves bytes that nobody reads. Bodies move as [`body`] pieces. [`respond`] is the one place
 //! that turns a failure into a status.
 
 pub mod body;
@@ -10,6 +10,7 @@ pub mod body_http1;
 pub mod connection;
 pub mod exchange;
 pub mod http1;
+pub mod relay;
 pub mod respond;
 pub mod tcp;
 pub mod upstream_http1;

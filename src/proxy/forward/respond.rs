@@ -36,6 +36,9 @@ pub fn for_failure(reason: FailReason) -> Option<Answer> {
         FailReason::ResponseTimeout => answer(504, "the instance did not answer in time"),
         FailReason::ClientTimeout => answer(408, "the request did not arrive in time"),
         FailReason::BadBody => answer(400, "the request body is broken"),
+        FailReason::ClientTooSlow => answer(408, "the request arrived too slowly"),
+        FailReason::BodyTooLarge => answer(413, "the request body is too large"),
+        FailReason::TotalTimeout => answer(504, "the exchange took too long"),
         FailReason::CutResponse | FailReason::ClientGone => return None,
     })
 }
@@ -46,7 +49,9 @@ pub fn for_head(error: HeadError) -> (Answer, RefuseReason) {
         HeadError::Malformed(text) | HeadError::Ambiguous(text) => {
             (answer(400, text), RefuseReason::Malformed)
         }
-        HeadError::TooManyFields => (answer(431, "too many header fields"), RefuseReason::TooLarge),
+        HeadError::TooManyFields => {
+            (answer(431, "too many header fields"), RefuseReason::HeadTooLarge)
+        }
         HeadError::Version => {
             (answer(505, "HTTP version not supported"), RefuseReason::Unsupported)
         }
@@ -91,6 +96,7 @@ fn phrase(status: u16) -> &'static str {
         400 => "Bad Request",
         404 => "Not Found",
         408 => "Request Timeout",
+        413 => "Content Too Large",
         414 => "URI Too Long",
         417 => "Expectation Failed",
         431 => "Request Header Fields Too Large",

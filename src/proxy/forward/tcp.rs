@@ -1,36 +1,22 @@
-//! A client's TCP connection: bytes both ways, unread.
-//!
-//! Each direction copies at first, which is cheapest for small messages, and splices once reads
-//! come back full. The end of one direction is passed on and the other goes on (half-close).
+//! A client's TCP connection: it is connected to an instance, and then bytes go both ways, unread.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use crate::model::{Instance, Pool};
-use crate::observe::meter::Tally;
+use crate::model::Pool;
 use crate::observe::{FailReason, RefuseReason, RetryReason};
 use crate::proxy::balance::Ask;
 use crate::proxy::forward::exchange::REFUSALS_MAX;
+use crate::proxy::forward::relay::Relay;
 use crate::proxy::lease::{self, Lease};
 use crate::proxy::snapshot::{ListenerView, PoolAt, PoolShared};
 use crate::proxy::suspicion::suspect;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream;
 use crate::proxy::worker::Worker;
-
-/// After so many full reads in a row a direction splices; after as many small moves it copies
-/// again.
-const SWITCH_AFTER: u32 = 2;
-
-/// A move through a pipe that was no larger than this would have been cheaper copied.
-const SMALL: usize = 16 * 1024;
 
 /// Serves a connection to its end.
 pub async fn serve(
@@ -51,22 +37,15 @@ pub async fn serve(
             return;
         }
     };
-    let silence = pool.timeouts.tunnel;
-    let (client_reads, client_writes) = client.split();
-    let (instance_reads, instance_writes) = instance.split();
-    let vitals = &lease.instance().vitals;
-    let up = Direction { worker, timer: &timer, silence, counter: &shard.bytes_in, heard: None };
-    let down = Direction { counter: &shard.bytes_out, heard: Some(lease.instance()), ..up };
-    let both = async {
-        tokio::try_join!(
-            up.run(client_reads, instance_writes),
-            down.run(instance_reads, client_writes)
-        )
+    let relay = Relay {
+        worker,
+        timer: &timer,
+        silence: pool.timeouts.tunnel,
+        from_client: &shard.bytes_in,
+        to_client: &shard.bytes_out,
+        instance: lease.instance(),
     };
-    // The deadline is pushed back by whatever moves, in either direction.
-    if matches!(timer.within(silence, both).await, Ok(Err(_))) {
-        vitals.count_failure();
-    }
+    relay.run(&mut client, &mut instance).await;
 }
 
 type Connected = (Lease, Arc<Pool>, TcpStream);
@@ -117,83 +96,5 @@ async fn connect(
                 avoid = Some(instance.zone.clone());
             }
         }
-    }
-}
-
-/// One direction of a relay.
-#[derive(Clone, Copy)]
-struct Direction<'a> {
-    worker: &'a Worker,
-    timer: &'a Timer,
-    silence: Duration,
-    counter: &'a Tally,
-    /// The instance, if this direction comes from it.
-    heard: Option<&'a Arc<Instance>>,
-}
-
-impl Direction<'_> {
-    async fn run(self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
-        loop {
-            if !self.copy(&mut from, &mut to).await? || !self.splice(&from, &to).await? {
-                break;
-            }
-        }
-        // A socket that is gone already needs no end mark.
-        let _ = to.shutdown().await;
-        Ok(())
-    }
-
-    fn moved(&self, bytes: usize) {
-        self.counter.add(bytes as u64);
-        self.timer.push_back(self.silence);
-        if let Some(instance) = self.heard {
-            instance.vitals.note_byte(self.worker.timers.now());
-        }
-    }
-
-    /// Copies until reads come back full; false at the end of the stream.
-    async fn copy(&self, from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>) -> io::Result<bool> {
-        let mut full = 0;
-        while full < SWITCH_AFTER {
-            // An idle tunnel holds no buffer.
-            poll_fn(|cx| from.as_ref().poll_read_ready(cx)).await?;
-            let mut buffer = self.worker.buffers.borrow();
-            let n = buffer.read_from(&mut *from).await?;
-            if n == 0 {
-                return Ok(false);
-            }
-            full = if buffer.is_full() { full + 1 } else { 0 };
-            to.write_all(buffer.filled()).await?;
-            buffer.consume(n);
-            self.moved(n);
-        }
-        Ok(true)
-    }
-
-    /// Splices until moves get small; false at the end of the stream.
-    async fn splice(&self, from: &ReadHalf<'_>, to: &WriteHalf<'_>) -> io::Result<bool> {
-        let (from, to): (&TcpStream, &TcpStream) = (from.as_ref(), to.as_ref());
-        // No file descriptors left: copying goes on.
-        let Ok(mut pipe) = self.worker.pipes.borrow() else { return Ok(true) };
-        let mut small = 0;
-        while small < SWITCH_AFTER {
-            from.readable().await?;
-            match pipe.fill(from, usize::MAX) {
-                Ok(0) => return Ok(false),
-                Ok(n) => small = if n <= SMALL { small + 1 } else { 0 },
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(error) => return Err(error),
-            }
-            while pipe.held() > 0 {
-                match pipe.empty(to) {
-                    Ok(n) => self.moved(n),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        to.writable().await?;
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        Ok(true)
     }
 }

@@ -7,7 +7,8 @@ use super::*;
 use crate::base::{Share, ZoneId};
 use crate::model::{
     Admin, Balance, Health, HealthCheck, HealthSettings, Instance, InstanceRow, Life, Limit,
-    MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, ScaleIn, Scaling, Standing, Window,
+    MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, ScaleIn, Scaling, Standing,
+    UpstreamSettings, Window,
 };
 use crate::provision::{Call, Resize};
 
@@ -181,7 +182,8 @@ fn pool() -> Pool {
         balance: Balance::LeastRequest,
         max_in_flight: Limit::Unlimited,
         queue: Queue { max: 0, timeout: second },
-        timeouts: PoolTimeouts { connect: second, response: second, idle: second, tunnel: second },
+        timeouts: PoolTimeouts::default(),
+        upstream: UpstreamSettings::default(),
         retry: Retry { attempts: 0, budget: Share(0.2) },
         drain_timeout: second * 40,
         instances: Vec::new(),

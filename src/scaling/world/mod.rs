@@ -13,7 +13,7 @@ use crate::base::{Entropy, InstanceId, Ms, Share, ZoneId};
 use crate::model::{
     Admin, Balance, Health, HealthCheck, HealthSettings, Instance, InstanceRow, Life, Limit,
     Machine, MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, ScaleIn, Scaling, Sight,
-    Slot, Standing, Window,
+    Slot, Standing, UpstreamSettings, Window,
 };
 use crate::provision::{Capabilities, Failure, LaunchOrder, Resize};
 use crate::scaling::{Plan, Record, Scaler};
@@ -474,12 +474,8 @@ fn pool(scaling: Scaling) -> Pool {
         balance: Balance::LeastRequest,
         max_in_flight: Limit::AtMost(200),
         queue: Queue { max: 1_000, timeout: SECOND * 5 },
-        timeouts: PoolTimeouts {
-            connect: SECOND * 3,
-            response: SECOND * 30,
-            idle: SECOND * 30,
-            tunnel: SECOND * 3_600,
-        },
+        timeouts: PoolTimeouts::default(),
+        upstream: UpstreamSettings::default(),
         retry: Retry { attempts: 2, budget: Share(0.2) },
         drain_timeout: SECOND * 60,
         instances: Vec::new(),

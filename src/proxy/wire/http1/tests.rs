@@ -1,4 +1,5 @@
 use super::*;
+use crate::proxy::wire::{BodyLength, Method, RequestHead, ResponseHead, Version};
 
 fn request(text: &str) -> Result<RequestHead, HeadError> {
     let mut head = RequestHead::default();

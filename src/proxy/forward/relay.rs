@@ -1,0 +1,202 @@
+//! Bytes both ways between a client and an instance, unread: TCP connections, and what an HTTP
+//! connection becomes once both sides have agreed to switch.
+//!
+//! Each direction copies at first, which is cheapest for small messages, and splices once reads
+//! come back full. The end of one direction is passed on and the other goes on (half-close). A
+//! connection that breaks is not passed off as one that ended: the other side is reset too.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use crate::model::Instance;
+use crate::observe::meter::Tally;
+use crate::proxy::timer::Timer;
+use crate::proxy::worker::Worker;
+
+/// After so many full reads in a row a direction splices; after as many small moves it copies
+/// again.
+const SWITCH_AFTER: u32 = 2;
+
+/// A move through a pipe that was no larger than this would have been cheaper copied.
+const SMALL: usize = 16 * 1024;
+
+/// What a relay needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Relay<'a> {
+    /// The worker that does it.
+    pub worker: &'a Worker,
+    /// Watches for silence.
+    pub timer: &'a Timer,
+    /// Longest silence, in both directions together.
+    pub silence: Duration,
+    /// Counts the bytes from the client.
+    pub from_client: &'a Tally,
+    /// Counts the bytes to the client.
+    pub to_client: &'a Tally,
+    /// The instance.
+    pub instance: &'a Arc<Instance>,
+}
+
+/// How a direction ended before its source did.
+#[derive(Debug)]
+enum Break {
+    /// Its source is gone.
+    Read,
+    /// Nobody takes its bytes any more.
+    Write,
+}
+
+impl Relay<'_> {
+    /// Relays until both directions have ended, one side breaks, or nothing has moved for too long.
+    pub async fn run(&self, client: &mut TcpStream, instance: &mut TcpStream) {
+        let broken = {
+            let (client_reads, client_writes) = client.split();
+            let (instance_reads, instance_writes) = instance.split();
+            // The deadline is pushed back by whatever moves, in either direction.
+            let both = self.both(client_reads, client_writes, instance_reads, instance_writes);
+            self.timer.within(self.silence, both).await
+        };
+        match broken {
+            Ok(None) | Err(_) => {}
+            Ok(Some(Side::Client)) => reset(instance),
+            Ok(Some(Side::Instance)) => {
+                self.instance.vitals.count_failure();
+                reset(client);
+            }
+        }
+    }
+
+    /// Which side broke, if one did.
+    async fn both(
+        &self,
+        client_reads: ReadHalf<'_>,
+        client_writes: WriteHalf<'_>,
+        instance_reads: ReadHalf<'_>,
+        instance_writes: WriteHalf<'_>,
+    ) -> Option<Side> {
+        let up = Direction { relay: self, counter: self.from_client, heard: false };
+        let down = Direction { relay: self, counter: self.to_client, heard: true };
+        let mut up = pin!(up.run(client_reads, instance_writes));
+        let mut down = pin!(down.run(instance_reads, client_writes));
+        let (mut upped, mut downed) = (None, None);
+        // A side that takes nothing more may still have something to say, which ends by itself. One
+        // from which nothing can be read is gone.
+        loop {
+            tokio::select! {
+                done = &mut up, if upped.is_none() => match done {
+                    Err(Break::Read) => return Some(Side::Client),
+                    done => upped = Some(done.is_err()),
+                },
+                done = &mut down, if downed.is_none() => match done {
+                    Err(Break::Read) => return Some(Side::Instance),
+                    done => downed = Some(done.is_err()),
+                },
+            }
+            match (upped, downed) {
+                (Some(true), Some(_)) => return Some(Side::Instance),
+                (Some(false), Some(true)) => return Some(Side::Client),
+                (Some(false), Some(false)) => return None,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// One of the two that are relayed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Side {
+    Client,
+    Instance,
+}
+
+/// Closes with a reset, so that what was cut does not look whole.
+fn reset(stream: &TcpStream) {
+    let _ = stream.set_zero_linger();
+}
+
+/// One direction of a relay.
+#[derive(Clone, Copy)]
+struct Direction<'a> {
+    relay: &'a Relay<'a>,
+    counter: &'a Tally,
+    /// It comes from the instance, which shows that it lives.
+    heard: bool,
+}
+
+impl Direction<'_> {
+    async fn run(self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> Result<(), Break> {
+        while self.copy(&mut from, &mut to).await? && self.splice(&from, &to).await? {}
+        // A socket that is gone already needs no end mark.
+        let _ = to.shutdown().await;
+        Ok(())
+    }
+
+    fn moved(&self, bytes: usize) {
+        self.counter.add(bytes as u64);
+        self.relay.timer.push_back(self.relay.silence);
+        if self.heard {
+            self.relay.instance.vitals.note_byte(self.relay.worker.timers.now());
+        }
+    }
+
+    /// Copies until reads come back full; false at the end of the stream.
+    async fn copy(&self, from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>) -> Result<bool, Break> {
+        let mut full = 0;
+        while full < SWITCH_AFTER {
+            // An idle tunnel holds no buffer.
+            poll_fn(|cx| from.as_ref().poll_read_ready(cx)).await.map_err(unread)?;
+            let mut buffer = self.relay.worker.buffers.borrow();
+            let n = buffer.read_from(&mut *from).await.map_err(unread)?;
+            if n == 0 {
+                return Ok(false);
+            }
+            full = if buffer.is_full() { full + 1 } else { 0 };
+            to.write_all(buffer.filled()).await.map_err(unwritten)?;
+            buffer.consume(n);
+            self.moved(n);
+        }
+        Ok(true)
+    }
+
+    /// Splices until moves get small; false at the end of the stream.
+    async fn splice(&self, from: &ReadHalf<'_>, to: &WriteHalf<'_>) -> Result<bool, Break> {
+        let (from, to): (&TcpStream, &TcpStream) = (from.as_ref(), to.as_ref());
+        // No file descriptors left: copying goes on.
+        let Ok(mut pipe) = self.relay.worker.pipes.borrow() else { return Ok(true) };
+        let mut small = 0;
+        while small < SWITCH_AFTER {
+            from.readable().await.map_err(unread)?;
+            match pipe.fill(from, usize::MAX) {
+                Ok(0) => return Ok(false),
+                Ok(n) => small = if n <= SMALL { small + 1 } else { 0 },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(unread(error)),
+            }
+            while pipe.held() > 0 {
+                match pipe.empty(to) {
+                    Ok(n) => self.moved(n),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        to.writable().await.map_err(unwritten)?;
+                    }
+                    Err(error) => return Err(unwritten(error)),
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn unread(_: io::Error) -> Break {
+    Break::Read
+}
+
+fn unwritten(_: io::Error) -> Break {
+    Break::Write
+}
