@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// The size of a buffer: a request or response head must fit in one.
+/// The size of a buffer: most heads fit in one.
 pub const BUFFER_BYTES: usize = 16 * 1024;
 
 /// At most this many unused buffers are kept per worker; more than are busy at once in steady
@@ -46,7 +46,7 @@ impl Buffers {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut free = self.home.free.borrow_mut();
-        if free.len() < KEPT {
+        if free.len() < KEPT && self.bytes.len() == BUFFER_BYTES {
             free.push(std::mem::take(&mut self.bytes));
         }
     }
@@ -66,6 +66,17 @@ impl Buffer {
     /// Whether nothing more fits.
     pub fn is_full(&self) -> bool {
         self.end - self.start == self.bytes.len()
+    }
+
+    /// Makes a buffer that is full of the beginning of a message larger: such messages are rare, and
+    /// their buffers are not kept.
+    pub fn make_room(&mut self) {
+        if self.is_full() {
+            let mut larger = vec![0; 2 * self.bytes.len()].into_boxed_slice();
+            let held = self.end - self.start;
+            larger[..held].copy_from_slice(self.filled());
+            (self.bytes, self.start, self.end) = (larger, 0, held);
+        }
     }
 
     /// Drops the first `n` bytes.

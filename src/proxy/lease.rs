@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::model::{Instance, Slot};
 use crate::observe::FailReason;
 use crate::proxy::balance::{Ask, Refusal};
+use crate::proxy::patience::{GaveUp, Patience};
 use crate::proxy::snapshot::{PoolAt, PoolRef, PoolView, Snapshot};
-use crate::proxy::timer::Timer;
 use crate::proxy::worker::Worker;
 
 /// A slot on an instance. Giving it back wakes whoever waits longest.
@@ -45,7 +45,7 @@ pub async fn acquire(
     worker: &Worker,
     at: &mut PoolAt,
     ask: &Ask<'_>,
-    timer: &Timer,
+    patience: &Patience<'_>,
 ) -> Result<Lease, FailReason> {
     match pick(worker, at, ask) {
         Ok(lease) => return Ok(lease),
@@ -55,7 +55,7 @@ pub async fn acquire(
     let queue = at.view().pool.queue;
     let Some(place) = shared.hold.join(queue.max) else { return Err(FailReason::QueueFull) };
     let joined = worker.clock.elapsed();
-    let deadline = timer.after(queue.timeout);
+    let deadline = patience.after(queue.timeout);
     let outcome = loop {
         let mut wake_up = pin!(place.wake_up());
         wake_up.as_mut().enable();
@@ -73,8 +73,11 @@ pub async fn acquire(
                 }
             }
         }
-        if timer.until(deadline, wake_up).await.is_err() {
-            break Err(FailReason::QueueTimeout);
+        match patience.wait_until(deadline, wake_up).await {
+            Ok(()) => {}
+            Err(GaveUp::Unwanted) => break Err(FailReason::ClientGone),
+            Err(GaveUp::Overdue) => break Err(FailReason::TotalTimeout),
+            Err(_) => break Err(FailReason::QueueTimeout),
         }
     };
     let waited = worker.clock.elapsed().saturating_sub(joined);

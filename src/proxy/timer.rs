@@ -97,6 +97,11 @@ impl Timers {
 }
 
 impl Timer {
+    /// The time of the last tick.
+    pub fn now(&self) -> Ms {
+        self.timers.now()
+    }
+
     /// When `limit` from now is over. One tick is added because the coarse clock may be that late.
     pub fn after(&self, limit: Duration) -> Ms {
         self.timers.now() + limit + TICK

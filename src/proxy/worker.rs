@@ -15,6 +15,7 @@ use crate::base::{Clock, Entropy};
 use crate::net::splice::Pipes;
 use crate::proxy::budget::RetryBudget;
 use crate::proxy::buffer::Buffers;
+use crate::proxy::scratch::Scratches;
 use crate::proxy::snapshot::{PoolRef, PoolView, Snapshot, SnapshotRef};
 use crate::proxy::timer::Timers;
 use crate::proxy::upstream::Upstreams;
@@ -30,6 +31,8 @@ pub struct Worker {
     pub timers: Rc<Timers>,
     /// Read buffers.
     pub buffers: Rc<Buffers>,
+    /// Memory for heads.
+    pub scratches: Rc<Scratches>,
     /// Pipes to splice through.
     pub pipes: Rc<Pipes>,
     /// Unused connections to instances.
@@ -69,6 +72,7 @@ impl Worker {
             clock,
             upstreams: Upstreams::default(),
             buffers: Rc::default(),
+            scratches: Rc::default(),
             pipes: Rc::default(),
             entropy: RefCell::new(Entropy::seeded(seed)),
             current: RefCell::new(Rc::new(snapshots.load_full())),

@@ -113,7 +113,8 @@ fn every_kind_of_response_body_arrives_as_it_was() {
         (b"HTTP/1.1 200 OK\r\n\r\nuntil the end", "1.1", "d\r\nuntil the end\r\n0\r\n\r\n"),
         (b"HTTP/1.1 200 OK\r\n\r\nuntil the end", "1.0", "until the end"),
         (b"HTTP/1.1 204 No Content\r\n\r\n", "1.1", ""),
-        (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nz", "1.1", "z"),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nz", "1.1",
+            "HTTP/1.1 200 OK\r\ncontent-length: 1\r\nconnection: close\r\n\r\nz"),
     ];
     for (response, version, expected) in cases {
         let origin = Origin::start(move |peer| {

@@ -69,11 +69,11 @@ fn a_slow_upload_is_no_fault_of_the_instance() {
     let origin = Origin::answering(OK);
     let (daemon, bind) = proxy(&[origin.address], "");
     let mut stream = connect(bind);
-    stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n").expect("sent");
+    stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 16000\r\n\r\n").expect("sent");
     for _ in 0..4 {
         // Together longer than the response may take, each shorter than the pause in a body.
         std::thread::sleep(Duration::from_millis(1300));
-        stream.write_all(b"x").expect("sent");
+        stream.write_all(&[b'x'; 4_000]).expect("sent");
     }
     read_until(&mut stream, "\r\n\r\nok");
     assert_eq!(daemon.metric("tidegate_failures_total", ""), 0.0);

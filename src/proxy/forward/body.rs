@@ -6,8 +6,30 @@
 use std::future::Future;
 use std::io;
 
-use crate::proxy::wire::Piece;
+use tokio::net::TcpStream;
+
+use crate::observe::FailReason;
+use crate::proxy::patience::{GaveUp, Patience};
 use crate::proxy::wire::chunked::ChunkError;
+
+/// A piece of a body, lent by its source until the next is asked for.
+#[derive(Debug)]
+pub enum Piece<'a> {
+    /// These bytes.
+    Bytes(&'a [u8]),
+    /// The next `len` bytes of this socket, unread: a sink that writes to a socket moves them by
+    /// `splice` without seeing them.
+    Splice {
+        /// Where they are to be read.
+        from: &'a TcpStream,
+        /// How many.
+        len: u64,
+        /// How long they may take to come.
+        patience: &'a Patience<'a>,
+    },
+    /// The trailer section, as `name: value CRLF` lines; the last piece if there is one.
+    Trailers(&'a [u8]),
+}
 
 /// Why a body stopped moving.
 #[derive(Debug, thiserror::Error)]
@@ -18,15 +40,43 @@ pub enum BodyError {
     /// The source gave more than its head announced.
     #[error("more bytes than the head announced")]
     Surplus,
-    /// The other side neither reads nor writes.
-    #[error("no progress in time")]
-    Timeout,
+    /// It was not waited for any longer.
+    #[error(transparent)]
+    GaveUp(#[from] GaveUp),
+    /// There is more than may be.
+    #[error("larger than the limit")]
+    TooLarge,
     /// The chunks make no sense.
     #[error("broken chunked coding: {0}")]
     Coding(#[from] ChunkError),
     /// What the socket says.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl BodyError {
+    /// How it is counted when the client is the one that gave or took the body.
+    pub fn of_client(&self) -> FailReason {
+        match self {
+            Self::GaveUp(GaveUp::Timeout) => FailReason::ClientTimeout,
+            Self::GaveUp(GaveUp::TooSlow) => FailReason::ClientTooSlow,
+            Self::GaveUp(GaveUp::Overdue) => FailReason::TotalTimeout,
+            Self::TooLarge => FailReason::BodyTooLarge,
+            Self::Coding(_) => FailReason::BadBody,
+            Self::GaveUp(GaveUp::Unwanted) | Self::Cut | Self::Surplus | Self::Io(_) => {
+                FailReason::ClientGone
+            }
+        }
+    }
+
+    /// How it is counted when an instance gave the body, part of which is with the client.
+    pub fn of_instance(&self) -> FailReason {
+        match self {
+            Self::GaveUp(GaveUp::Unwanted) => FailReason::ClientGone,
+            Self::GaveUp(GaveUp::Overdue) => FailReason::TotalTimeout,
+            _ => FailReason::CutResponse,
+        }
+    }
 }
 
 /// Lends the pieces of a body.
@@ -40,6 +90,10 @@ pub trait BodySource {
 
     /// Drops the whole body that [`BodySource::whole`] showed: it was sent, and is not needed again.
     fn discard_whole(&mut self);
+
+    /// Whether whoever gave the body has left, although all of it is here, and does not want a
+    /// response any more. Costs a system call only if something has happened on the connection.
+    fn has_left(&self) -> bool;
 
     /// The next piece; `None` after the last. The one before is used up by then.
     fn next(&mut self) -> impl Future<Output = Result<Option<Piece<'_>>, BodyError>>;

@@ -5,19 +5,19 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
 
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::net::splice::Pipes;
 use crate::observe::meter::Tally;
 use crate::proxy::buffer::{BUFFER_BYTES, Buffer};
-use crate::proxy::forward::body::{BodyError, BodySink, BodySource, PumpError};
-use crate::proxy::timer::Timer;
+use crate::proxy::forward::body::{BodyError, BodySink, BodySource, Piece, PumpError};
+use crate::proxy::patience::Patience;
+use crate::proxy::wire::BodyLength;
 use crate::proxy::wire::chunked::{Decoded, Decoder, LAST, write_chunk_line};
-use crate::proxy::wire::{BodyLength, Piece};
 
 /// What is still to come of a body is spliced from this many bytes on; less is cheaper copied, because
 /// a pipe costs two more system calls. A body of 64 KiB has 48 left when its first buffer has been
@@ -33,8 +33,7 @@ const GATHER_UP_TO: usize = 4 * 1024;
 pub struct H1Source<'a, 's> {
     half: &'a mut ReadHalf<'s>,
     buffer: &'a mut Buffer,
-    timer: &'a Timer,
-    pause: Duration,
+    patience: Patience<'a>,
     left: Left,
     /// Bytes of the buffer that the last piece lent.
     lent: usize,
@@ -44,6 +43,8 @@ pub struct H1Source<'a, 's> {
     invite: bool,
     trailers: Vec<u8>,
     bytes: u64,
+    /// How much more data may come.
+    data_left: u64,
 }
 
 #[derive(Debug)]
@@ -56,14 +57,12 @@ enum Left {
 }
 
 impl<'a, 's> H1Source<'a, 's> {
-    /// The body of length `body` whose first bytes may be in `buffer`. A pause longer than `pause`
-    /// ends it.
+    /// The body of length `body` whose first bytes may be in `buffer`.
     pub fn new(
         half: &'a mut ReadHalf<'s>,
         buffer: &'a mut Buffer,
         body: BodyLength,
-        timer: &'a Timer,
-        pause: Duration,
+        patience: Patience<'a>,
     ) -> Self {
         let left = match body {
             BodyLength::None | BodyLength::Exactly(0) => Left::Nothing,
@@ -74,15 +73,21 @@ impl<'a, 's> H1Source<'a, 's> {
         Self {
             half,
             buffer,
-            timer,
-            pause,
+            patience,
             left,
             lent: 0,
             begun: false,
             invite: false,
             trailers: Vec::new(),
             bytes: 0,
+            data_left: u64::MAX,
         }
+    }
+
+    /// Ends the body with an error once it gives more than `limit` bytes of data.
+    pub fn at_most(mut self, limit: u64) -> Self {
+        self.data_left = limit;
+        self
     }
 
     /// Sends `100 Continue` before the first read: the client waits for it.
@@ -111,8 +116,9 @@ impl<'a, 's> H1Source<'a, 's> {
             // 25 bytes into an empty send buffer: the kernel takes them, or the client is gone.
             self.half.as_ref().try_write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        let read = self.buffer.read_from(&mut *self.half);
-        Ok(self.timer.within(self.pause, read).await.map_err(|_| BodyError::Timeout)??)
+        let n = self.patience.wait(self.buffer.read_from(&mut *self.half)).await??;
+        self.patience.moved(n);
+        Ok(n)
     }
 
     /// How many bytes of the buffer are the next piece; `None` if there is none in it.
@@ -179,6 +185,20 @@ impl BodySource for H1Source<'_, '_> {
         }
     }
 
+    fn has_left(&self) -> bool {
+        // Whoever has sent more is waiting for more than this response.
+        if !self.buffer.is_empty() {
+            return false;
+        }
+        let stream: &TcpStream = self.half.as_ref();
+        let mut cx = Context::from_waker(Waker::noop());
+        match stream.poll_peek(&mut cx, &mut ReadBuf::new(&mut [0])) {
+            Poll::Ready(Ok(bytes)) => bytes == 0,
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        }
+    }
+
     async fn next(&mut self) -> Result<Option<Piece<'_>>, BodyError> {
         self.buffer.consume(std::mem::take(&mut self.lent));
         self.begun = true;
@@ -186,6 +206,8 @@ impl BodySource for H1Source<'_, '_> {
             if let Some(len) = self.next_in_buffer()? {
                 self.lent = len;
                 self.bytes += len as u64;
+                self.data_left =
+                    self.data_left.checked_sub(len as u64).ok_or(BodyError::TooLarge)?;
                 return Ok(Some(Piece::Bytes(&self.buffer.filled()[..len])));
             }
             match self.left {
@@ -197,7 +219,8 @@ impl BodySource for H1Source<'_, '_> {
                 Left::Exactly(len) if len >= SPLICE_FROM && !self.invite => {
                     self.left = Left::Nothing;
                     self.bytes += len;
-                    return Ok(Some(Piece::Splice { from: self.half.as_ref(), len }));
+                    let (from, patience) = (self.half.as_ref(), &self.patience);
+                    return Ok(Some(Piece::Splice { from, len, patience }));
                 }
                 Left::Exactly(_) | Left::Chunked(_) | Left::UntilClose => {}
             }
@@ -218,24 +241,21 @@ pub struct H1Sink<'a, 's> {
     /// The head, and what was gathered behind it.
     out: &'a mut Vec<u8>,
     body: BodyLength,
-    timer: &'a Timer,
-    pause: Duration,
+    patience: Patience<'a>,
     pipes: &'a Rc<Pipes>,
     counter: Option<&'a Tally>,
 }
 
 impl<'a, 's> H1Sink<'a, 's> {
-    /// A body framed as `body`, behind the head that stands in `out`. A pause longer than `pause`
-    /// ends it.
+    /// A body framed as `body`, behind the head that stands in `out`.
     pub fn new(
         half: &'a mut WriteHalf<'s>,
         out: &'a mut Vec<u8>,
         body: BodyLength,
-        timer: &'a Timer,
-        pause: Duration,
+        patience: Patience<'a>,
         pipes: &'a Rc<Pipes>,
     ) -> Self {
-        Self { half, out, body, timer, pause, pipes, counter: None }
+        Self { half, out, body, patience, pipes, counter: None }
     }
 
     /// Adds every byte that is written, head and framing included, to `counter`.
@@ -245,6 +265,7 @@ impl<'a, 's> H1Sink<'a, 's> {
     }
 
     fn count(&self, bytes: usize) {
+        self.patience.moved(bytes);
         if let Some(counter) = self.counter {
             counter.add(bytes as u64);
         }
@@ -266,8 +287,7 @@ impl<'a, 's> H1Sink<'a, 's> {
                     half.poll_write_vectored(cx, &[IoSlice::new(gathered), IoSlice::new(data)])
                 }
             });
-            let n =
-                self.timer.within(self.pause, write).await.map_err(|_| BodyError::Timeout)??;
+            let n = self.patience.wait(write).await??;
             if n == 0 {
                 return Err(io::Error::from(io::ErrorKind::WriteZero).into());
             }
@@ -281,16 +301,23 @@ impl<'a, 's> H1Sink<'a, 's> {
     }
 
     /// Moves the next `len` bytes of `from` here, through user space.
-    async fn copy(&mut self, from: &TcpStream, mut len: u64) -> Result<(), PumpError> {
+    async fn copy(
+        &mut self,
+        from: &TcpStream,
+        mut len: u64,
+        patience: &Patience<'_>,
+    ) -> Result<(), PumpError> {
         let mut piece = vec![0; BUFFER_BYTES];
         while len > 0 {
-            let ready = self.timer.within(self.pause, from.readable()).await;
-            ready.map_err(|_| PumpError::Source(BodyError::Timeout))?.map_err(source_broke)?;
+            let ready =
+                patience.wait(from.readable()).await.map_err(|e| PumpError::Source(e.into()))?;
+            ready.map_err(source_broke)?;
             let most = piece.len().min(usize::try_from(len).unwrap_or(usize::MAX));
             match from.try_read(&mut piece[..most]) {
                 Ok(0) => return Err(PumpError::Source(BodyError::Cut)),
                 Ok(n) => {
                     len -= n as u64;
+                    patience.moved(n);
                     self.send(&piece[..n]).await.map_err(PumpError::Sink)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -309,17 +336,26 @@ impl<'a, 's> H1Sink<'a, 's> {
     }
 
     /// Moves the next `len` bytes of `from` here, through a pipe.
-    async fn splice(&mut self, from: &TcpStream, mut len: u64) -> Result<(), PumpError> {
+    async fn splice(
+        &mut self,
+        from: &TcpStream,
+        mut len: u64,
+        patience: &Patience<'_>,
+    ) -> Result<(), PumpError> {
         self.flush().await.map_err(PumpError::Sink)?;
         // No file descriptors left: it is copied.
-        let Ok(mut pipe) = self.pipes.borrow() else { return self.copy(from, len).await };
+        let Ok(mut pipe) = self.pipes.borrow() else { return self.copy(from, len, patience).await };
         let to: &TcpStream = self.half.as_ref();
         while len > 0 {
-            let ready = self.timer.within(self.pause, from.readable()).await;
-            ready.map_err(|_| PumpError::Source(BodyError::Timeout))?.map_err(source_broke)?;
+            let ready =
+                patience.wait(from.readable()).await.map_err(|e| PumpError::Source(e.into()))?;
+            ready.map_err(source_broke)?;
             match pipe.fill(from, usize::try_from(len).unwrap_or(usize::MAX)) {
                 Ok(0) => return Err(PumpError::Source(BodyError::Cut)),
-                Ok(n) => len -= n as u64,
+                Ok(n) => {
+                    len -= n as u64;
+                    patience.moved(n);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Err(source_broke(error)),
             }
@@ -327,10 +363,8 @@ impl<'a, 's> H1Sink<'a, 's> {
                 match pipe.empty(to) {
                     Ok(n) => self.count(n),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        let ready = self.timer.within(self.pause, to.writable()).await;
-                        ready
-                            .map_err(|_| PumpError::Sink(BodyError::Timeout))?
-                            .map_err(sink_broke)?;
+                        let ready = self.patience.wait(to.writable()).await;
+                        ready.map_err(|e| PumpError::Sink(e.into()))?.map_err(sink_broke)?;
                     }
                     Err(error) => return Err(sink_broke(error)),
                 }
@@ -366,9 +400,9 @@ impl BodySink for H1Sink<'_, '_> {
                     self.out.extend_from_slice(b"\r\n");
                 }
             }
-            Piece::Splice { from, len } => {
+            Piece::Splice { from, len, patience } => {
                 self.spend(len)?;
-                self.splice(from, len).await?;
+                self.splice(from, len, patience).await?;
             }
             Piece::Trailers(lines) => {
                 if self.body == BodyLength::Chunked {

@@ -2,9 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::proxy::forward::body::BodySink;
+use tokio::net::TcpStream;
+
+use crate::base::Ms;
+use crate::proxy::buffer::Buffer;
+use crate::proxy::forward::body::{BodyError, BodySink};
 use crate::proxy::forward::respond::Answer;
+use crate::proxy::lease::Lease;
 use crate::proxy::snapshot::{ListenerView, Snapshot};
 use crate::proxy::timer::Timer;
 use crate::proxy::wire::ResponseHead;
@@ -18,8 +24,16 @@ pub trait Responder {
     where
         Self: 'x;
 
+    /// Passes an interim response on, if the client knows those. Never waits for the client: what it
+    /// does not take now goes out with what follows.
+    fn interim(&mut self, head: &ResponseHead);
+
     /// Starts the response: its head goes out with the first piece of its body, or the next flush.
-    fn start(&mut self, head: &ResponseHead) -> Self::Sink<'_>;
+    /// The client may take it until `overdue_at`.
+    fn start(&mut self, head: &ResponseHead, overdue_at: Ms) -> Self::Sink<'_>;
+
+    /// Tells the client that the instance agrees to switch protocols.
+    fn switch(&mut self, head: &ResponseHead) -> impl Future<Output = Result<(), BodyError>>;
 
     /// Answers in the instance's stead. Nothing was started before.
     fn answer(&mut self, answer: Answer) -> impl Future<Output = ()>;
@@ -51,7 +65,7 @@ impl Connection<'_> {
 }
 
 /// How an exchange ended, for the connection that it was on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub enum Ending {
     /// The response was sent whole.
     Whole,
@@ -59,13 +73,19 @@ pub enum Ending {
     Early,
     /// The client got part of a response, or nothing: the connection is of no further use.
     Broken,
+    /// The client was told that its connection is a tunnel to the instance now.
+    Switched(Box<Tunnel>),
 }
 
-/// Memory that exchanges on a connection use one after the other.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    /// The response's head.
-    pub response: ResponseHead,
-    /// Bytes to the instance.
-    pub to_instance: Vec<u8>,
+/// The instance's side of a connection that does not speak HTTP any more.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// The slot on the instance.
+    pub lease: Lease,
+    /// The connection to it.
+    pub stream: TcpStream,
+    /// What has come over it already.
+    pub buffer: Buffer,
+    /// Longest silence.
+    pub silence: Duration,
 }

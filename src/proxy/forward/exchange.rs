@@ -3,15 +3,19 @@
 //! What the client speaks is behind [`Responder`] and [`BodySource`]; the order of events is the
 //! same for every version of HTTP.
 
+use std::time::Duration;
+
 use crate::model::Instance;
 use crate::observe::{FailReason, PoolShard, RefuseReason, RetryReason};
 use crate::proxy::balance::Ask;
 use crate::proxy::forward::body::BodySource;
-use crate::proxy::forward::connection::{Connection, Ending, Responder, Scratch};
+use crate::proxy::forward::connection::{Connection, Ending, Responder, Tunnel};
 use crate::proxy::forward::respond;
-use crate::proxy::forward::upstream_http1::{self, Attempt, Failure};
+use crate::proxy::forward::upstream_http1::{self, Attempt, Done, Failure};
 use crate::proxy::lease;
+use crate::proxy::patience::Patience;
 use crate::proxy::route::Destination;
+use crate::proxy::scratch::AttemptScratch;
 use crate::proxy::snapshot::{PoolAt, SnapshotRef};
 use crate::proxy::suspicion::suspect;
 use crate::proxy::upstream;
@@ -25,7 +29,7 @@ pub async fn serve(
     head: &RequestHead,
     body: &mut impl BodySource,
     client: &mut impl Responder,
-    scratch: &mut Scratch,
+    scratch: &mut AttemptScratch,
 ) -> Ending {
     let worker = connection.worker;
     let began = worker.clock.elapsed();
@@ -101,33 +105,40 @@ async fn try_instances(
     head: &RequestHead,
     body: &mut impl BodySource,
     client: &mut impl Responder,
-    scratch: &mut Scratch,
+    scratch: &mut AttemptScratch,
 ) -> Result<(u16, Ending), (FailReason, bool)> {
     let worker = connection.worker;
     let view = at.view();
     let retry = view.pool.retry;
     worker.with_pool(view, |local| local.budget.deposit(worker.timers.now(), retry.budget));
+    let overdue_at = connection.timer.after(view.pool.timeouts.total);
     let mut tried: Vec<u64> = Vec::new();
     let (mut avoid, mut fresh, mut spent) = (None, false, 0);
     let mut last: Option<(Failure, RetryReason)> = None;
     loop {
         let ask = Ask { tried: &tried, avoid: avoid.as_ref() };
+        let has_left = || body.has_left();
+        let patience = Patience::new(connection.timer, Duration::MAX, overdue_at).unless(&has_left);
         let lease =
-            lease::acquire(worker, at, &ask, connection.timer).await.map_err(
-                |reason| match &last {
-                    // Nobody is left to try: what counts is what the last one did.
-                    Some((failure, _)) if reason == FailReason::Connect => failure.reason(),
-                    _ => (reason, false),
-                },
-            )?;
+            lease::acquire(worker, at, &ask, &patience).await.map_err(|reason| match &last {
+                // Nobody is left to try: what counts is what the last one did.
+                Some((failure, _)) if reason == FailReason::Connect => failure.reason(),
+                _ => (reason, false),
+            })?;
         let view = at.view();
         let shard = &view.shared.meter.shards[worker.index];
         if let Some((_, reason)) = last {
             shard.count_retry(reason);
         }
-        let attempt = Attempt { connection, view, instance: lease.instance(), head, fresh };
+        let instance = lease.instance();
+        let attempt = Attempt { connection, view, instance, head, fresh, overdue_at };
         let failure = match upstream_http1::attempt(&attempt, body, client, scratch).await {
-            Ok(done) => return Ok(done),
+            Ok(Done::Answered { status, ending }) => return Ok((status, ending)),
+            Ok(Done::Switched { status, stream, buffer }) => {
+                let silence = view.pool.timeouts.tunnel;
+                let tunnel = Tunnel { lease, stream, buffer, silence };
+                return Ok((status, Ending::Switched(Box::new(tunnel))));
+            }
             Err(failure) => failure,
         };
         note_failure(worker, shard, lease.instance(), &failure);
@@ -185,10 +196,14 @@ fn note_failure(worker: &Worker, shard: &PoolShard, instance: &Instance, failure
         Failure::ResponseTimeout | Failure::BadResponse(_) | Failure::Condemned => {
             instance.vitals.count_failure();
         }
-        Failure::Cut => {
+        Failure::Cut(FailReason::CutResponse) => {
             instance.vitals.count_failure();
             shard.completed.add(1);
         }
-        Failure::Stale | Failure::Client(_) | Failure::ClientGone => {}
+        Failure::Stale
+        | Failure::Client(_)
+        | Failure::Overdue
+        | Failure::Unwanted
+        | Failure::Cut(_) => {}
     }
 }

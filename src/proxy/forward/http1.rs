@@ -1,7 +1,8 @@
 //! A client's HTTP/1.1 connection, from accept to close.
 //!
-//! While it idles it is a socket and a timer; buffers, heads and the machinery of an exchange live
-//! in a future that is boxed for the time of a burst of requests and freed after it.
+//! While it idles it is a socket and a timer. The machinery of an exchange lives in a future that is
+//! boxed from the first byte of a request to the last of its response; buffers and heads are borrowed
+//! from the worker for that time.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -14,22 +15,24 @@ use tokio::io::{AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
+use crate::base::Ms;
+use crate::model::ListenerLimits;
 use crate::observe::{ListenerShard, RefuseReason};
 use crate::proxy::buffer::Buffer;
-use crate::proxy::forward::body::BodySource;
+use crate::proxy::forward::body::{BodyError, BodySource};
 use crate::proxy::forward::body_http1::{H1Sink, H1Source};
-use crate::proxy::forward::connection::{Connection, Ending, Responder, Scratch};
+use crate::proxy::forward::connection::{Connection, Ending, Responder, Tunnel};
 use crate::proxy::forward::exchange;
+use crate::proxy::forward::relay::Relay;
 use crate::proxy::forward::respond::{self, Answer};
+use crate::proxy::patience::{GaveUp, Patience};
+use crate::proxy::scratch::Scratch;
 use crate::proxy::snapshot::ListenerView;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream::is_quiet;
 use crate::proxy::wire::http1::{Forwarded, parse_request, write_response};
 use crate::proxy::wire::{BodyLength, Method, RequestHead, ResponseHead, Version};
 use crate::proxy::worker::Worker;
-
-/// After a response the buffers are kept this long: the next request mostly comes at once.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// Longest wait for a client to take our last answer before the connection is closed under it.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -45,27 +48,33 @@ pub async fn serve(
     let timer = worker.timers.timer();
     // A connection on which nothing ever comes is closed as early as a head that never ends.
     let mut patience = view.listener.timeouts.head;
+    let mut requests = view.listener.limits.requests.as_u32();
     loop {
         let readable = poll_fn(|cx| stream.poll_read_ready(cx));
         let idled = timer.while_idle(patience, readable).await.is_err();
         if idled && is_quiet(&stream) {
             return;
         }
-        let burst = Box::pin(burst(worker, view, bound, &mut stream, peer, &timer));
-        if burst.await == Next::Close {
-            return;
+        let burst = Box::pin(burst(worker, view, bound, &mut stream, peer, &timer, &mut requests));
+        match burst.await {
+            Next::Idle => patience = view.listener.timeouts.idle,
+            Next::Close => return,
+            Next::Tunnel(tunnel, early) => {
+                return Box::pin(run_tunnel(worker, view, stream, &timer, tunnel, early)).await;
+            }
         }
-        patience = view.listener.timeouts.idle.saturating_sub(LINGER);
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// What becomes of a connection after a burst of requests.
 enum Next {
     Idle,
     Close,
+    /// It leads to an instance now; the buffer holds what the client has sent already.
+    Tunnel(Box<Tunnel>, Buffer),
 }
 
-/// Serves requests until none has come for a while.
+/// Serves requests until there is none to be read.
 async fn burst(
     worker: &Worker,
     view: &Arc<ListenerView>,
@@ -73,6 +82,7 @@ async fn burst(
     stream: &mut TcpStream,
     peer: SocketAddr,
     timer: &Timer,
+    requests: &mut u32,
 ) -> Next {
     let client = peer.ip().to_canonical().to_string();
     let forwarded = Forwarded { client: &client, scheme: "http" };
@@ -80,57 +90,91 @@ async fn burst(
     let connection = Connection { worker, listener: view, bound, timer, body_timer, forwarded };
     let (mut reading, mut writing) = stream.split();
     let mut buffer = worker.buffers.borrow();
-    let mut head = RequestHead::default();
-    let mut scratch = Scratch::default();
-    let mut out = Vec::with_capacity(1024);
+    let mut scratch = worker.scratches.borrow();
+    let Scratch { request: head, to_client: out, attempt: scratch } = &mut *scratch;
+    out.clear();
     let shard = &view.meter.shards[worker.index];
+    let limits = &view.listener.limits;
     loop {
-        match read_head(&connection, &mut reading, &mut buffer, &mut head).await {
+        let read = read_head(&connection, &mut reading, &mut buffer, head).await;
+        let read = read.and_then(|read| if read { check_body(head, limits) } else { Ok(false) });
+        match read {
             Ok(true) => {}
             Ok(false) => return Next::Close,
             Err((answer, reason)) => {
                 shard.count_refusal(reason);
-                respond::write(answer, false, false, &mut out);
-                farewell(timer, shard, &mut reading, &mut writing, &mut buffer, &out).await;
+                respond::write(answer, false, false, out);
+                farewell(timer, shard, &mut reading, &mut writing, &mut buffer, out).await;
                 return Next::Close;
             }
         }
+        *requests = requests.saturating_sub(1);
         let pause = view.listener.timeouts.body;
-        let mut body = H1Source::new(&mut reading, &mut buffer, head.body, body_timer, pause);
+        let patience = Patience::new(body_timer, pause, Ms::NEVER).with_rate(limits.body_rate);
+        let mut body =
+            H1Source::new(&mut reading, &mut buffer, head.body, patience).at_most(limits.body);
         body.invite_first(head.expects_continue);
         let snapshot = worker.snapshot();
         let mut responder = H1Responder {
             connection: &connection,
             writing: &mut writing,
-            out: &mut out,
+            out,
             method: head.method,
             version: head.version,
-            keep_alive: head.keep_alive && !connection.is_ending(&snapshot),
+            keep_alive: head.keep_alive && *requests > 0 && !connection.is_ending(&snapshot),
             body_here: body.whole().is_some(),
         };
         let ending =
-            exchange::serve(&connection, snapshot, &head, &mut body, &mut responder, &mut scratch)
-                .await;
+            exchange::serve(&connection, snapshot, head, &mut body, &mut responder, scratch).await;
         let keep_alive = responder.keep_alive;
         shard.bytes_in.add(body.end());
         match ending {
             Ending::Whole if keep_alive => {}
-            Ending::Whole if buffer.is_empty() => return Next::Close,
+            // Whoever asked for the close sends nothing more.
+            Ending::Whole if !head.keep_alive && buffer.is_empty() => return Next::Close,
             Ending::Whole | Ending::Early => {
                 farewell(timer, shard, &mut reading, &mut writing, &mut buffer, &[]).await;
                 return Next::Close;
             }
             Ending::Broken => return Next::Close,
+            Ending::Switched(tunnel) => return Next::Tunnel(tunnel, buffer),
         }
         if buffer.is_empty() {
-            let stream: &TcpStream = reading.as_ref();
-            forget_stale_readiness(stream);
-            let readable = poll_fn(|cx| stream.poll_read_ready(cx));
-            let patience = LINGER.min(view.listener.timeouts.idle);
-            if timer.while_idle(patience, readable).await.is_err() {
-                return Next::Idle;
-            }
+            forget_stale_readiness(reading.as_ref());
+            return Next::Idle;
         }
+    }
+}
+
+/// Bytes both ways, now that both sides have agreed to speak something else than HTTP.
+async fn run_tunnel(
+    worker: &Worker,
+    view: &ListenerView,
+    mut client: TcpStream,
+    timer: &Timer,
+    tunnel: Box<Tunnel>,
+    from_client: Buffer,
+) {
+    let Tunnel { lease, mut stream, buffer: from_instance, silence } = *tunnel;
+    let shard = &view.meter.shards[worker.index];
+    let relay = Relay {
+        worker,
+        timer,
+        silence,
+        from_client: &shard.bytes_in,
+        to_client: &shard.bytes_out,
+        instance: lease.instance(),
+    };
+    relay.run_after(from_client, from_instance, &mut client, &mut stream).await;
+}
+
+/// A body that is announced to be too large is not even begun.
+fn check_body(head: &RequestHead, limits: &ListenerLimits) -> Result<bool, (Answer, RefuseReason)> {
+    match head.body {
+        BodyLength::Exactly(length) if length > limits.body => {
+            Err((respond::BODY_TOO_LARGE, RefuseReason::BodyTooLarge))
+        }
+        _ => Ok(true),
     }
 }
 
@@ -159,15 +203,10 @@ async fn read_head(
                     shard.bytes_in.add(len as u64);
                     return Ok(true);
                 }
-                Ok(None) if buffer.is_full() => {
-                    let line_ends = buffer.filled().contains(&b'\n');
-                    return Err(if line_ends {
-                        (respond::HEAD_TOO_LARGE, RefuseReason::HeadTooLarge)
-                    } else {
-                        (respond::TARGET_TOO_LONG, RefuseReason::TargetTooLong)
-                    });
+                Ok(None) => {
+                    check_length(buffer.filled(), &connection.listener.listener.limits)?;
+                    buffer.make_room();
                 }
-                Ok(None) => {}
                 Err(error) => return Err(respond::for_head(error)),
             }
         }
@@ -177,6 +216,17 @@ async fn read_head(
             Err(_) if buffer.is_empty() => return Ok(false),
             Err(_) => return Err((respond::HEAD_TIMEOUT, RefuseReason::HeadTimeout)),
         }
+    }
+}
+
+/// Whether what there is of a head may still become one.
+fn check_length(head: &[u8], limits: &ListenerLimits) -> Result<(), (Answer, RefuseReason)> {
+    if head.len() > limits.target as usize && memchr::memchr(b'\n', head).is_none() {
+        Err((respond::TARGET_TOO_LONG, RefuseReason::TargetTooLong))
+    } else if head.len() >= limits.head as usize {
+        Err((respond::HEAD_TOO_LARGE, RefuseReason::HeadTooLarge))
+    } else {
+        Ok(())
     }
 }
 
@@ -227,7 +277,14 @@ impl<'s> Responder for H1Responder<'_, 's> {
     where
         Self: 'x;
 
-    fn start(&mut self, head: &ResponseHead) -> Self::Sink<'_> {
+    fn interim(&mut self, head: &ResponseHead) {
+        if self.version == Version::Http11 {
+            write_response(head, BodyLength::None, true, self.version, self.out);
+            self.send_now();
+        }
+    }
+
+    fn start(&mut self, head: &ResponseHead, overdue_at: Ms) -> Self::Sink<'_> {
         let body = match (head.body, self.version) {
             (BodyLength::Chunked | BodyLength::UntilClose, Version::Http11) => BodyLength::Chunked,
             (BodyLength::Chunked | BodyLength::UntilClose, Version::Http10) => {
@@ -236,25 +293,51 @@ impl<'s> Responder for H1Responder<'_, 's> {
             }
             (known, _) => known,
         };
-        self.out.clear();
         write_response(head, body, self.keep_alive, self.version, self.out);
         let Connection { worker, listener, timer, .. } = self.connection;
-        let pause = listener.listener.timeouts.body;
-        H1Sink::new(self.writing, self.out, body, timer, pause, &worker.pipes)
+        let patience = Patience::new(timer, listener.listener.timeouts.body, overdue_at)
+            .with_rate(listener.listener.limits.body_rate);
+        H1Sink::new(self.writing, self.out, body, patience, &worker.pipes)
             .counted(&listener.meter.shards[worker.index].bytes_out)
+    }
+
+    async fn switch(&mut self, head: &ResponseHead) -> Result<(), BodyError> {
+        write_response(head, BodyLength::None, true, self.version, self.out);
+        self.send_all().await
     }
 
     async fn answer(&mut self, answer: Answer) {
         self.keep_alive &= self.body_here;
-        self.out.clear();
         respond::write(answer, self.keep_alive, self.method == Method::Head, self.out);
-        let Connection { worker, listener, timer, .. } = self.connection;
-        let write = self.writing.write_all(self.out);
-        if matches!(timer.within(listener.listener.timeouts.body, write).await, Ok(Ok(()))) {
-            listener.meter.shards[worker.index].bytes_out.add(self.out.len() as u64);
-        } else {
-            // Whatever came next would follow half an answer.
-            self.keep_alive = false;
+        // Whatever came next would follow half an answer.
+        self.keep_alive &= self.send_all().await.is_ok();
+    }
+}
+
+impl H1Responder<'_, '_> {
+    /// Sends what the client takes at once.
+    fn send_now(&mut self) {
+        if let Ok(sent) = self.writing.try_write(self.out) {
+            self.count(sent);
+            self.out.drain(..sent);
         }
+    }
+
+    /// Sends everything that is written.
+    async fn send_all(&mut self) -> Result<(), BodyError> {
+        let Connection { listener, timer, .. } = self.connection;
+        let write = self.writing.write_all(self.out);
+        timer
+            .within(listener.listener.timeouts.body, write)
+            .await
+            .map_err(|_| GaveUp::Timeout)??;
+        self.count(self.out.len());
+        self.out.clear();
+        Ok(())
+    }
+
+    fn count(&self, bytes: usize) {
+        let Connection { worker, listener, .. } = self.connection;
+        listener.meter.shards[worker.index].bytes_out.add(bytes as u64);
     }
 }

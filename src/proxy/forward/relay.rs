@@ -5,7 +5,7 @@
 //! come back full. The end of one direction is passed on and the other goes on (half-close). A
 //! connection that breaks is not passed off as one that ended: the other side is reset too.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::model::Instance;
 use crate::observe::meter::Tally;
+use crate::proxy::buffer::Buffer;
 use crate::proxy::timer::Timer;
 use crate::proxy::worker::Worker;
 
@@ -56,11 +57,37 @@ enum Break {
 impl Relay<'_> {
     /// Relays until both directions have ended, one side breaks, or nothing has moved for too long.
     pub async fn run(&self, client: &mut TcpStream, instance: &mut TcpStream) {
+        self.relay(None, None, client, instance).await;
+    }
+
+    /// The same, after what has come from either side already.
+    pub async fn run_after(
+        &self,
+        from_client: Buffer,
+        from_instance: Buffer,
+        client: &mut TcpStream,
+        instance: &mut TcpStream,
+    ) {
+        self.relay(Some(from_client), Some(from_instance), client, instance).await;
+    }
+
+    async fn relay(
+        &self,
+        from_client: Option<Buffer>,
+        from_instance: Option<Buffer>,
+        client: &mut TcpStream,
+        instance: &mut TcpStream,
+    ) {
         let broken = {
             let (client_reads, client_writes) = client.split();
             let (instance_reads, instance_writes) = instance.split();
+            let up = Direction { relay: self, counter: self.from_client, heard: false };
+            let down = Direction { relay: self, counter: self.to_client, heard: true };
+            let both = both(
+                up.run(from_client, client_reads, instance_writes),
+                down.run(from_instance, instance_reads, client_writes),
+            );
             // The deadline is pushed back by whatever moves, in either direction.
-            let both = self.both(client_reads, client_writes, instance_reads, instance_writes);
             self.timer.within(self.silence, both).await
         };
         match broken {
@@ -72,39 +99,33 @@ impl Relay<'_> {
             }
         }
     }
+}
 
-    /// Which side broke, if one did.
-    async fn both(
-        &self,
-        client_reads: ReadHalf<'_>,
-        client_writes: WriteHalf<'_>,
-        instance_reads: ReadHalf<'_>,
-        instance_writes: WriteHalf<'_>,
-    ) -> Option<Side> {
-        let up = Direction { relay: self, counter: self.from_client, heard: false };
-        let down = Direction { relay: self, counter: self.to_client, heard: true };
-        let mut up = pin!(up.run(client_reads, instance_writes));
-        let mut down = pin!(down.run(instance_reads, client_writes));
-        let (mut upped, mut downed) = (None, None);
-        // A side that takes nothing more may still have something to say, which ends by itself. One
-        // from which nothing can be read is gone.
-        loop {
-            tokio::select! {
-                done = &mut up, if upped.is_none() => match done {
-                    Err(Break::Read) => return Some(Side::Client),
-                    done => upped = Some(done.is_err()),
-                },
-                done = &mut down, if downed.is_none() => match done {
-                    Err(Break::Read) => return Some(Side::Instance),
-                    done => downed = Some(done.is_err()),
-                },
-            }
-            match (upped, downed) {
-                (Some(true), Some(_)) => return Some(Side::Instance),
-                (Some(false), Some(true)) => return Some(Side::Client),
-                (Some(false), Some(false)) => return None,
-                _ => {}
-            }
+/// Runs both directions; which side broke, if one did.
+async fn both(
+    up: impl Future<Output = Result<(), Break>>,
+    down: impl Future<Output = Result<(), Break>>,
+) -> Option<Side> {
+    let (mut up, mut down) = (pin!(up), pin!(down));
+    let (mut up_ended, mut down_ended) = (None, None);
+    // A side that takes nothing more may still have something to say, which ends by itself. One
+    // from which nothing can be read is gone.
+    loop {
+        tokio::select! {
+            done = &mut up, if up_ended.is_none() => match done {
+                Err(Break::Read) => return Some(Side::Client),
+                done => up_ended = Some(done),
+            },
+            done = &mut down, if down_ended.is_none() => match done {
+                Err(Break::Read) => return Some(Side::Instance),
+                done => down_ended = Some(done),
+            },
+        }
+        match (&up_ended, &down_ended) {
+            (Some(Err(_)), Some(_)) => return Some(Side::Instance),
+            (Some(Ok(())), Some(Err(_))) => return Some(Side::Client),
+            (Some(Ok(())), Some(Ok(()))) => return None,
+            _ => {}
         }
     }
 }
@@ -131,7 +152,16 @@ struct Direction<'a> {
 }
 
 impl Direction<'_> {
-    async fn run(self, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> Result<(), Break> {
+    async fn run(
+        self,
+        early: Option<Buffer>,
+        mut from: ReadHalf<'_>,
+        mut to: WriteHalf<'_>,
+    ) -> Result<(), Break> {
+        if let Some(early) = early {
+            to.write_all(early.filled()).await.map_err(unwritten)?;
+            self.moved(early.filled().len());
+        }
         while self.copy(&mut from, &mut to).await? && self.splice(&from, &to).await? {}
         // A socket that is gone already needs no end mark.
         let _ = to.shutdown().await;

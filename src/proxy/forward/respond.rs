@@ -66,6 +66,8 @@ pub const HEAD_TIMEOUT: Answer = answer(408, "the request head did not arrive in
 pub const TARGET_TOO_LONG: Answer = answer(414, "the request target is too long");
 /// The head is larger than a buffer.
 pub const HEAD_TOO_LARGE: Answer = answer(431, "the request head is too large");
+/// The body is announced to be larger than it may be.
+pub const BODY_TOO_LARGE: Answer = answer(413, "the request body is too large");
 /// No route, and no pool of the listener's own.
 pub const NO_ROUTE: Answer = answer(404, "no route matches this request");
 

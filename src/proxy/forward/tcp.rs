@@ -3,15 +3,18 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+use crate::base::Ms;
 use crate::model::Pool;
 use crate::observe::{FailReason, RefuseReason, RetryReason};
 use crate::proxy::balance::Ask;
 use crate::proxy::forward::exchange::REFUSALS_MAX;
 use crate::proxy::forward::relay::Relay;
 use crate::proxy::lease::{self, Lease};
+use crate::proxy::patience::Patience;
 use crate::proxy::snapshot::{ListenerView, PoolAt, PoolShared};
 use crate::proxy::suspicion::suspect;
 use crate::proxy::timer::Timer;
@@ -66,9 +69,10 @@ async fn connect(
     shard.offered.add(1);
     let began = worker.clock.elapsed();
     let (mut tried, mut avoid) = (Vec::new(), None);
+    let patience = Patience::new(timer, Duration::MAX, Ms::NEVER);
     loop {
         let ask = Ask { tried: &tried, avoid: avoid.as_ref() };
-        let lease = lease::acquire(worker, &mut at, &ask, timer)
+        let lease = lease::acquire(worker, &mut at, &ask, &patience)
             .await
             .map_err(|reason| Some((reason, Arc::clone(&shared))))?;
         let pool = Arc::clone(&at.view().pool);

@@ -1,12 +1,14 @@
 //! Speaking HTTP/1.1 with an instance: one attempt at one request.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::io::ErrorKind;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::base::Ms;
@@ -15,13 +17,16 @@ use crate::observe::FailReason;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::body::{BodyError, BodySource, PumpError, pump};
 use crate::proxy::forward::body_http1::{H1Sink, H1Source};
-use crate::proxy::forward::connection::{Connection, Ending, Responder, Scratch};
+use crate::proxy::forward::connection::{Connection, Ending, Responder};
+use crate::proxy::patience::{GaveUp, HasLeft, LOOK, Patience};
+use crate::proxy::scratch::AttemptScratch;
 use crate::proxy::snapshot::PoolView;
 use crate::proxy::suspicion::{peers_answer, suspect};
-use crate::proxy::timer::TICK;
+use crate::proxy::timer::{TICK, Timer};
 use crate::proxy::upstream::{self, Upstream};
 use crate::proxy::wire::http1::{HeadError, parse_response, write_request};
-use crate::proxy::wire::{RequestHead, ResponseHead};
+use crate::proxy::wire::{Method, RequestHead, ResponseHead};
+use crate::proxy::worker::Worker;
 
 /// A request on its way to an instance.
 #[derive(Debug)]
@@ -36,12 +41,13 @@ pub struct Attempt<'a> {
     pub head: &'a RequestHead,
     /// Do not use a kept connection.
     pub fresh: bool,
+    /// When the exchange as a whole must be over.
+    pub overdue_at: Ms,
 }
 
-/// The connection to the instance.
-struct Link<'a, 's> {
-    reading: &'a mut ReadHalf<'s>,
-    writing: &'a mut WriteHalf<'s>,
+/// What comes from the instance.
+struct Reading<'a, 's> {
+    half: &'a mut ReadHalf<'s>,
     buffer: &'a mut Buffer,
 }
 
@@ -60,12 +66,14 @@ pub enum Failure {
     ResponseTimeout,
     /// What came is no valid response.
     BadResponse(HeadError),
-    /// The response broke off in its body: part of it is with the client.
-    Cut,
+    /// The exchange as a whole took too long, and no response has begun.
+    Overdue,
+    /// The client has left before a response began.
+    Unwanted,
     /// The client's body broke off, or makes no sense.
     Client(BodyError),
-    /// The client stopped reading the response.
-    ClientGone,
+    /// The response broke off: part of it is with the client.
+    Cut(FailReason),
 }
 
 impl Failure {
@@ -81,11 +89,10 @@ impl Failure {
             Self::Stale | Self::Reset | Self::Condemned => (FailReason::Reset, false),
             Self::ResponseTimeout => (FailReason::ResponseTimeout, false),
             Self::BadResponse(_) => (FailReason::BadResponse, false),
-            Self::Cut => (FailReason::CutResponse, true),
-            Self::Client(BodyError::Timeout) => (FailReason::ClientTimeout, false),
-            Self::Client(BodyError::Coding(_)) => (FailReason::BadBody, false),
-            Self::Client(_) => (FailReason::ClientGone, false),
-            Self::ClientGone => (FailReason::ClientGone, true),
+            Self::Overdue => (FailReason::TotalTimeout, false),
+            Self::Unwanted => (FailReason::ClientGone, false),
+            Self::Client(error) => (error.of_client(), false),
+            Self::Cut(reason) => (*reason, true),
         }
     }
 }
@@ -93,49 +100,91 @@ impl Failure {
 /// Silence that raises suspicion while peers answer.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// How often a waiting exchange looks whether its instance is still worth waiting for.
-const LOOK: Duration = Duration::from_millis(250);
-
-/// Interim responses that are skipped before the final one.
+/// Interim responses that may come before the final one.
 const INTERIM_MAX: usize = 16;
 
-/// Sends the request and brings the response to the client; its status and how it ended.
+/// Bytes that the head of a response may have.
+const RESPONSE_HEAD_MAX: usize = 64 * 1024;
+
+/// How an attempt ended well.
+#[derive(Debug)]
+pub enum Done {
+    /// The response is with the client.
+    Answered {
+        /// Its status.
+        status: u16,
+        /// How the exchange ended for the client's connection.
+        ending: Ending,
+    },
+    /// Both sides have switched to another protocol, and the client was told so.
+    Switched {
+        /// The status that said so.
+        status: u16,
+        /// The connection to the instance.
+        stream: TcpStream,
+        /// What has come over it since.
+        buffer: Buffer,
+    },
+}
+
+impl Attempt<'_> {
+    fn worker(&self) -> &Worker {
+        self.connection.worker
+    }
+
+    /// For what the instance sends and takes.
+    fn patience<'a>(&self, timer: &'a Timer) -> Patience<'a> {
+        Patience::new(timer, self.view.pool.timeouts.response, self.overdue_at)
+    }
+
+    /// Whether this answer to the request ends HTTP on the connection (RFC 9110 §7.8, §9.3.6).
+    fn is_switch(&self, response: &ResponseHead) -> bool {
+        response.status == 101
+            || self.head.method == Method::Connect && (200..300).contains(&response.status)
+    }
+}
+
+/// Sends the request and brings the response to the client.
 pub async fn attempt(
     attempt: &Attempt<'_>,
     body: &mut impl BodySource,
     client: &mut impl Responder,
-    scratch: &mut Scratch,
-) -> Result<(u16, Ending), Failure> {
-    let worker = attempt.connection.worker;
+    scratch: &mut AttemptScratch,
+) -> Result<Done, Failure> {
+    let worker = attempt.worker();
     let Upstream { mut stream, reused } = connect(attempt).await?;
-    let (mut reading, mut writing) = stream.split();
+    let (mut half, mut writing) = stream.split();
     let mut buffer = worker.buffers.borrow();
-    let Scratch { response, to_instance } = scratch;
+    let AttemptScratch { response, to_instance } = scratch;
     to_instance.clear();
     write_request(attempt.head, attempt.connection.forwarded, to_instance);
     let sent_at = Cell::new(Ms::NEVER);
     let mut wait = Wait { attempt, reused, heard: false, repeatable: false, sent_at: &sent_at };
-    let mut link = Link { reading: &mut reading, writing: &mut writing, buffer: &mut buffer };
-    let sent = match body.whole() {
+    let mut reading = Reading { half: &mut half, buffer: &mut buffer };
+    let (reusable, ending) = match body.whole() {
         Some(bytes) => {
             to_instance.extend_from_slice(bytes);
             wait.repeatable = attempt.head.method.is_idempotent();
-            wait.send(link.writing, to_instance).await?;
+            wait.send(&mut writing, to_instance).await?;
             sent_at.set(worker.timers.now());
-            wait.response_head(link.reading, link.buffer, response).await?;
+            let has_left = || body.has_left();
+            wait.response_head(&mut reading, response, client, &has_left).await?;
+            if attempt.is_switch(response) {
+                client.switch(response).await.map_err(|error| Failure::Cut(error.of_client()))?;
+                let status = response.status;
+                return Ok(Done::Switched { status, stream, buffer });
+            }
+            let reusable = relay(attempt, &mut reading, response, client, &has_left).await?;
             body.discard_whole();
-            relay(attempt, link.reading, link.buffer, response, client)
-                .await
-                .map(|reusable| (reusable, Ending::Whole))
+            (reusable, Ending::Whole)
         }
-        None => stream_both(&mut wait, &mut link, body, client, scratch).await,
+        None => stream_both(&mut wait, &mut reading, &mut writing, body, client, scratch).await?,
     };
-    let (reusable, ending) = sent?;
-    if reusable && ending == Ending::Whole {
+    if reusable && matches!(ending, Ending::Whole) {
         drop(buffer);
         worker.upstreams.keep(attempt.instance, stream, worker.timers.now());
     }
-    Ok((scratch.response.status, ending))
+    Ok(Done::Answered { status: scratch.response.status, ending })
 }
 
 async fn connect(attempt: &Attempt<'_>) -> Result<Upstream, Failure> {
@@ -158,45 +207,56 @@ async fn connect(attempt: &Attempt<'_>) -> Result<Upstream, Failure> {
 /// Sends a body that is not all here while it listens for the response, which may come early.
 async fn stream_both(
     wait: &mut Wait<'_>,
-    link: &mut Link<'_, '_>,
+    reading: &mut Reading<'_, '_>,
+    writing: &mut WriteHalf<'_>,
     body: &mut impl BodySource,
     client: &mut impl Responder,
-    scratch: &mut Scratch,
+    scratch: &mut AttemptScratch,
 ) -> Result<(bool, Ending), Failure> {
     let (attempt, sent_at) = (wait.attempt, wait.sent_at);
-    let worker = attempt.connection.worker;
-    let pause = attempt.connection.listener.listener.timeouts.body;
-    let Scratch { response, to_instance } = scratch;
-    let Link { reading, writing, buffer } = link;
-    let timer = attempt.connection.body_timer;
-    let mut sink =
-        H1Sink::new(writing, to_instance, attempt.head.body, timer, pause, &worker.pipes);
-    let mut upload = pin!(pump(body, &mut sink));
-    // Whether all of it was sent, once that is known.
-    let mut uploaded = None;
-    {
-        let mut head = pin!(wait.response_head(reading, buffer, response));
-        loop {
+    let worker = attempt.worker();
+    let AttemptScratch { response, to_instance } = scratch;
+    let patience = attempt.patience(attempt.connection.body_timer);
+    let mut sink = H1Sink::new(writing, to_instance, attempt.head.body, patience, &worker.pipes);
+    let whole = {
+        let mut upload = pin!(pump(body, &mut sink));
+        let uploaded = {
+            // An upload that breaks says that the client has left.
+            let mut head = pin!(wait.response_head(reading, response, client, &|| false));
             tokio::select! {
                 biased;
-                done = &mut upload, if uploaded.is_none() => {
-                    uploaded = match done {
-                        Ok(()) => Some(true),
-                        // The instance reads no further: it has answered, or is about to, or is
-                        // gone.
-                        Err(PumpError::Sink(_)) => Some(false),
-                        Err(PumpError::Source(error)) => return Err(Failure::Client(error)),
-                    };
-                    sent_at.set(worker.timers.now());
-                }
+                done = &mut upload => Some(done),
                 head = &mut head => {
                     head?;
-                    break;
+                    None
                 }
             }
+        };
+        match uploaded {
+            None => return answer_early(attempt, reading, response, client, upload).await,
+            Some(Ok(())) => true,
+            // The instance reads no further: it has answered, or is about to, or is gone.
+            Some(Err(PumpError::Sink(_))) => false,
+            Some(Err(PumpError::Source(error))) => return Err(Failure::Client(error)),
         }
-    }
-    let mut relay = pin!(relay(attempt, reading, buffer, response, client));
+    };
+    sent_at.set(worker.timers.now());
+    let has_left = || body.has_left();
+    wait.response_head(reading, response, client, &has_left).await?;
+    let reusable = relay(attempt, reading, response, client, &has_left).await?;
+    Ok(if whole { (reusable, Ending::Whole) } else { (false, Ending::Early) })
+}
+
+/// Brings a response to the client that has begun before the request was sent whole.
+async fn answer_early(
+    attempt: &Attempt<'_>,
+    reading: &mut Reading<'_, '_>,
+    response: &ResponseHead,
+    client: &mut impl Responder,
+    mut upload: Pin<&mut impl Future<Output = Result<(), PumpError>>>,
+) -> Result<(bool, Ending), Failure> {
+    let mut uploaded = None;
+    let mut relay = pin!(relay(attempt, reading, response, client, &|| false));
     loop {
         tokio::select! {
             biased;
@@ -205,8 +265,13 @@ async fn stream_both(
                 let ending = if whole { Ending::Whole } else { Ending::Early };
                 return done.map(|reusable| (reusable && whole, ending));
             }
-            // Whatever becomes of the upload now, the response is what counts.
-            done = &mut upload, if uploaded.is_none() => uploaded = Some(done.is_ok()),
+            done = &mut upload, if uploaded.is_none() => match done {
+                Err(PumpError::Source(BodyError::Cut | BodyError::Io(_))) => {
+                    return Err(Failure::Cut(FailReason::ClientGone));
+                }
+                // Whatever else becomes of the upload now, the response is what counts.
+                done => uploaded = Some(done.is_ok()),
+            },
         }
     }
 }
@@ -214,16 +279,16 @@ async fn stream_both(
 /// Brings the response to the client; whether the instance's connection is of further use.
 async fn relay(
     attempt: &Attempt<'_>,
-    reading: &mut ReadHalf<'_>,
-    buffer: &mut Buffer,
+    reading: &mut Reading<'_, '_>,
     response: &ResponseHead,
     client: &mut impl Responder,
+    has_left: HasLeft<'_>,
 ) -> Result<bool, Failure> {
     attempt.instance.vitals.count_response(response.status);
-    let timer = attempt.connection.timer;
-    let pause = attempt.view.pool.timeouts.response;
-    let mut source = H1Source::new(reading, buffer, response.body, timer, pause);
-    let mut sink = client.start(response);
+    let Reading { half, buffer } = reading;
+    let patience = attempt.patience(attempt.connection.timer).unless(has_left);
+    let mut source = H1Source::new(half, buffer, response.body, patience);
+    let mut sink = client.start(response, attempt.overdue_at);
     match pump(&mut source, &mut sink).await {
         Ok(()) => {
             let done = source.is_done();
@@ -231,8 +296,8 @@ async fn relay(
             // Bytes behind a response belong to no request of ours: never use such a connection.
             Ok(done && response.keep_alive && buffer.is_empty())
         }
-        Err(PumpError::Source(_)) => Err(Failure::Cut),
-        Err(PumpError::Sink(_)) => Err(Failure::ClientGone),
+        Err(PumpError::Source(error)) => Err(Failure::Cut(error.of_instance())),
+        Err(PumpError::Sink(error)) => Err(Failure::Cut(error.of_client())),
     }
 }
 
@@ -250,71 +315,87 @@ struct Wait<'a> {
 
 impl Wait<'_> {
     async fn send(&mut self, writing: &mut WriteHalf<'_>, bytes: &[u8]) -> Result<(), Failure> {
-        let limit = self.attempt.view.pool.timeouts.response;
-        match self.attempt.connection.timer.within(limit, writing.write_all(bytes)).await {
+        let patience = self.attempt.patience(self.attempt.connection.timer);
+        match patience.wait(writing.write_all(bytes)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(self.broken()),
+            Err(GaveUp::Overdue) => Err(Failure::Overdue),
             Err(_) => Err(Failure::ResponseTimeout),
         }
     }
 
-    /// Reads up to the end of the final response's head.
+    /// Reads up to the end of the final response's head, or of one that switches protocols.
     async fn response_head(
         &mut self,
-        reading: &mut ReadHalf<'_>,
-        buffer: &mut Buffer,
+        reading: &mut Reading<'_, '_>,
         response: &mut ResponseHead,
+        client: &mut impl Responder,
+        has_left: HasLeft<'_>,
     ) -> Result<(), Failure> {
         let method = self.attempt.head.method;
         let mut interim = 0;
         loop {
-            if !buffer.is_empty() {
-                match parse_response(buffer.filled(), method, response) {
+            if !reading.buffer.is_empty() {
+                match parse_response(reading.buffer.filled(), method, response) {
                     Ok(Some(len)) => {
-                        buffer.consume(len);
+                        reading.buffer.consume(len);
                         match response.status {
-                            // Nobody asked to switch: whoever believes it would open a tunnel.
-                            101 => return Err(BAD_INTERIM),
-                            100..200 if interim == INTERIM_MAX => return Err(BAD_INTERIM),
-                            100..200 => interim += 1,
+                            101 if self.may_switch(response) => return Ok(()),
+                            101 => return Err(UNASKED),
+                            100..200 if interim == INTERIM_MAX => return Err(UNASKED),
+                            // The client got its 100 from us when we asked for its body.
+                            100 => interim += 1,
+                            100..200 => {
+                                interim += 1;
+                                client.interim(response);
+                            }
                             _ => return Ok(()),
                         }
                         continue;
                     }
-                    Ok(None) if buffer.is_full() => {
+                    Ok(None) if reading.buffer.filled().len() >= RESPONSE_HEAD_MAX => {
                         return Err(Failure::BadResponse(HeadError::Malformed("head too large")));
                     }
-                    Ok(None) => {}
+                    Ok(None) => reading.buffer.make_room(),
                     Err(error) => return Err(Failure::BadResponse(error)),
                 }
             }
-            self.some_bytes(reading, buffer).await?;
+            self.some_bytes(reading, has_left).await?;
         }
     }
 
-    /// Reads once, and watches the instance meanwhile: after a second of silence it may fall under
-    /// suspicion, and when it is down nobody waits for it who can go elsewhere.
+    /// Whoever believed a 101 that nobody asked for would open a tunnel.
+    fn may_switch(&self, response: &ResponseHead) -> bool {
+        let head = self.attempt.head;
+        let asked = head.upgrade.map(|upgrade| head.fields.get(upgrade));
+        let agreed = response.upgrade.map(|upgrade| response.fields.get(upgrade));
+        matches!((asked, agreed), (Some(asked), Some(agreed)) if asked.eq_ignore_ascii_case(agreed))
+    }
+
+    /// Reads once, and watches meanwhile. After a second of silence the instance may fall under
+    /// suspicion; when it is down nobody waits for it who can go elsewhere; and when the client has
+    /// left nobody waits at all.
     async fn some_bytes(
         &mut self,
-        reading: &mut ReadHalf<'_>,
-        buffer: &mut Buffer,
+        reading: &mut Reading<'_, '_>,
+        has_left: HasLeft<'_>,
     ) -> Result<(), Failure> {
-        let Attempt { connection, view, instance, .. } = self.attempt;
+        let Attempt { connection, view, instance, overdue_at, .. } = self.attempt;
         let (worker, timer) = (connection.worker, connection.timer);
         loop {
             let sent_at = self.sent_at.get();
-            let deadline = sent_at + view.pool.timeouts.response + TICK;
-            match timer
-                .until(timer.after(LOOK).min(deadline), buffer.read_from(&mut *reading))
-                .await
-            {
+            let deadline = (sent_at + view.pool.timeouts.response + TICK).min(*overdue_at);
+            let look = timer.after(LOOK).min(deadline);
+            match timer.until(look, reading.buffer.read_from(&mut *reading.half)).await {
                 Ok(Ok(n)) if n > 0 => {
                     self.heard = true;
                     instance.vitals.note_byte(worker.timers.now());
                     return Ok(());
                 }
                 Ok(_) => return Err(self.broken()),
+                Err(_) if worker.timers.now() >= *overdue_at => return Err(Failure::Overdue),
                 Err(_) if worker.timers.now() >= deadline => return Err(Failure::ResponseTimeout),
+                Err(_) if has_left() => return Err(Failure::Unwanted),
                 Err(_) => {}
             }
             if instance.vitals.is_down() && self.repeatable && !self.heard {
@@ -333,5 +414,4 @@ impl Wait<'_> {
     }
 }
 
-const BAD_INTERIM: Failure =
-    Failure::BadResponse(HeadError::Malformed("unexpected interim response"));
+const UNASKED: Failure = Failure::BadResponse(HeadError::Malformed("unexpected interim response"));

@@ -206,6 +206,9 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// The client waits for `100 Continue` before it sends its body.
     pub expects_continue: bool,
+    /// The client asks to switch to this protocol (RFC 9110 §7.8), the first of its offers that may
+    /// be offered on: never HTTP/2, and never beside a body.
+    pub upgrade: Option<Span>,
 }
 
 impl RequestHead {
@@ -242,4 +245,6 @@ pub struct ResponseHead {
     pub body: BodyLength,
     /// Whether the instance lets the connection stay.
     pub keep_alive: bool,
+    /// The protocol that a 101 has switched to; `None` if it does not say so properly.
+    pub upgrade: Option<Span>,
 }
