@@ -156,6 +156,35 @@ tables! {
         method: Given<List<Method>>,
         header: Given<Fields>,
         pool: Given<String>,
+        redirect: Redirect,
+        respond: Respond,
+        edits: Among<Edits>,
+    }
+
+    /// `redirect` of a route.
+    Redirect {
+        table: Whole,
+        to: Given<Location>,
+        status: Given<RedirectStatus>,
+    }
+
+    /// `respond` of a route.
+    Respond {
+        table: Whole,
+        status: Given<Count<200, 599>>,
+        body: Given<String>,
+        file: Given<PathBuf>,
+        media_type = "type": Given<MediaType>,
+    }
+
+    /// What a route or a pool changes in heads.
+    Edits {
+        remove_request_header: Given<List<FieldName>>,
+        set_request_header: Given<Map<FieldName, List<FieldValue>>>,
+        add_request_header: Given<Map<FieldName, List<FieldValue>>>,
+        remove_response_header: Given<List<FieldName>>,
+        set_response_header: Given<Map<FieldName, List<FieldValue>>>,
+        add_response_header: Given<Map<FieldName, List<FieldValue>>>,
     }
 
     /// `[pool.NAME]`.
@@ -167,6 +196,11 @@ tables! {
         queue: Queue,
         timeouts: PoolTimeouts,
         retry: Retry,
+        keep_alive: KeepAlive,
+        source: Given<Source>,
+        tcp: Tcp,
+        proxy_protocol: Given<Option<ProxyVersion>>,
+        edits: Among<Edits>,
         drain_timeout: Given<Period>,
         instances: Given<Vec<Instance>>,
         health: Health,
@@ -186,6 +220,14 @@ tables! {
         response: Given<Period>,
         idle: Given<Period>,
         tunnel: Given<Period>,
+        total: Given<Period>,
+    }
+
+    /// `keep_alive` of a pool.
+    KeepAlive {
+        max: Given<u32>,
+        age: Given<Period>,
+        requests: Given<Limit>,
     }
 
     /// `retry` of a pool.
@@ -249,6 +291,13 @@ pub struct Whole {
     pub present: bool,
 }
 
+impl Whole {
+    /// Where the table is and what it is called, if it is in the file.
+    pub fn written(&self) -> Option<(Place, &str)> {
+        self.present.then_some((self.place, self.path.as_str()))
+    }
+}
+
 impl Field for Whole {
     fn read(table: &Table<'_, '_>, _: &'static str) -> Self {
         Self { path: table.path.clone(), place: table.place, present: table.is_present() }
@@ -272,16 +321,23 @@ pub struct Defaults {
 pub type ErrorFile = Entry<ErrorStatus, PathBuf>;
 
 /// What `[defaults]` refuses, and what to do instead.
-const NOT_INHERITED: [(&str, &str); 4] = [
+const NOT_INHERITED: [(&str, &str); 10] = [
     ("name", "each has its own"),
     ("bind", "each has its own"),
     ("instances", "each has its own"),
     (
         "proxy_protocol",
-        "it is read by listeners and written by pools: say it where it is meant, in [[listener]] or \
-         in [pool.NAME]",
+        "listeners read it and pools write it: say which is meant, in [[listener]] or [pool.NAME]",
     ),
+    ("remove_request_header", EDITS_HINT),
+    ("set_request_header", EDITS_HINT),
+    ("add_request_header", EDITS_HINT),
+    ("remove_response_header", EDITS_HINT),
+    ("set_response_header", EDITS_HINT),
+    ("add_response_header", EDITS_HINT),
 ];
+
+const EDITS_HINT: &str = "write it in [[route]] or [pool.NAME]";
 
 impl File {
     /// Reads the table of the whole file.

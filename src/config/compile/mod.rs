@@ -9,12 +9,15 @@
 //! is, with one exception that is meant so: a `[defaults.provisioner]` gives every pool one.
 //! `[defaults.scaling]` applies to pools that have a provisioner.
 
+mod action;
 mod limits;
 mod listener;
 mod page;
 mod pool;
+mod rewrite;
 mod route;
 mod scaling;
+mod upstream;
 
 use std::io;
 use std::io::Read;

@@ -1,10 +1,13 @@
 //! Tests of the whole way from text to configuration.
 
+mod actions;
 mod any_text;
 mod faults;
 mod later;
 mod listeners;
 mod meaning;
+mod rewrites;
+mod upstreams;
 mod values;
 
 use std::io;
