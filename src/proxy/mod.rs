@@ -20,6 +20,7 @@ pub mod buffer;
 pub mod forward;
 pub mod hold;
 pub mod lease;
+pub mod rewrite;
 pub mod route;
 pub mod snapshot;
 pub mod suspicion;

@@ -1,14 +1,15 @@
 //! What a client's connection brings to each of its exchanges, whatever it speaks.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::model::{Listener, Rewrite};
 use crate::proxy::forward::body::BodySink;
 use crate::proxy::forward::respond::Answer;
+use crate::proxy::rewrite::{Facts, RequestId};
 use crate::proxy::snapshot::{ListenerView, Snapshot};
 use crate::proxy::timer::Timer;
-use crate::proxy::wire::ResponseHead;
-use crate::proxy::wire::http1::Forwarded;
+use crate::proxy::wire::{RequestHead, ResponseHead};
 use crate::proxy::worker::Worker;
 
 /// The client's side of an exchange: takes one response.
@@ -18,11 +19,12 @@ pub trait Responder {
     where
         Self: 'x;
 
-    /// Starts the response: its head goes out with the first piece of its body, or the next flush.
-    fn start(&mut self, head: &ResponseHead) -> Self::Sink<'_>;
+    /// Starts the response, which route and `pool` change: its head goes out with the first piece of its
+    /// body, or the next flush.
+    fn start(&mut self, head: &ResponseHead, facts: &Facts<'_>, pool: &Rewrite) -> Self::Sink<'_>;
 
     /// Answers in the instance's stead. Nothing was started before.
-    fn answer(&mut self, answer: Answer) -> impl Future<Output = ()>;
+    fn answer(&mut self, answer: Answer<'_>, facts: &Facts<'_>) -> impl Future<Output = ()>;
 }
 
 /// What a connection brings to each of its exchanges.
@@ -38,11 +40,36 @@ pub struct Connection<'a> {
     pub timer: &'a Timer,
     /// Watches the request's body, which moves at the same time.
     pub body_timer: &'a Timer,
-    /// What instances are told of it.
-    pub forwarded: Forwarded<'a>,
+    /// Who is at the other end of it: the client, or a proxy between the client and us.
+    pub peer: IpAddr,
+    /// The client's address, as text.
+    pub client: &'a str,
+    /// What the client speaks with us: `http` or `https`.
+    pub scheme: &'static str,
 }
 
 impl Connection<'_> {
+    /// What is known of a request that came on it to `listener` and that `route` changes.
+    pub fn facts<'f>(
+        &'f self,
+        head: &'f RequestHead,
+        listener: &'f Listener,
+        route: &'f Rewrite,
+    ) -> Facts<'f> {
+        let field = listener.request_id.as_deref();
+        Facts {
+            head,
+            listener,
+            client: self.client,
+            scheme: self.scheme,
+            trusted: listener.trusts(self.peer),
+            request_id: field
+                .map(|field| RequestId::of(head, field, &mut self.worker.entropy.borrow_mut())),
+            date: self.worker.date.get(),
+            route,
+        }
+    }
+
     /// Whether the current request is its last: the worker drains, or the listener has left the
     /// config.
     pub fn is_ending(&self, snapshot: &Snapshot) -> bool {

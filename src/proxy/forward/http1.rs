@@ -14,6 +14,7 @@ use tokio::io::{AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
+use crate::model::Rewrite;
 use crate::observe::{ListenerShard, RefuseReason};
 use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::body::BodySource;
@@ -21,11 +22,12 @@ use crate::proxy::forward::body_http1::{H1Sink, H1Source};
 use crate::proxy::forward::connection::{Connection, Ending, Responder, Scratch};
 use crate::proxy::forward::exchange;
 use crate::proxy::forward::respond::{self, Answer};
+use crate::proxy::rewrite::{Facts, UNCHANGED};
 use crate::proxy::snapshot::ListenerView;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream::is_quiet;
-use crate::proxy::wire::http1::{Forwarded, parse_request, write_response};
-use crate::proxy::wire::{BodyLength, Method, RequestHead, ResponseHead, Version};
+use crate::proxy::wire::http1::{parse_request, write_response};
+use crate::proxy::wire::{BodyLength, RequestHead, ResponseHead, Version};
 use crate::proxy::worker::Worker;
 
 /// After a response the buffers are kept this long: the next request mostly comes at once.
@@ -75,9 +77,17 @@ async fn burst(
     timer: &Timer,
 ) -> Next {
     let client = peer.ip().to_canonical().to_string();
-    let forwarded = Forwarded { client: &client, scheme: "http" };
     let body_timer = &worker.timers.timer();
-    let connection = Connection { worker, listener: view, bound, timer, body_timer, forwarded };
+    let connection = Connection {
+        worker,
+        listener: view,
+        bound,
+        timer,
+        body_timer,
+        peer: peer.ip(),
+        client: &client,
+        scheme: "http",
+    };
     let (mut reading, mut writing) = stream.split();
     let mut buffer = worker.buffers.borrow();
     let mut head = RequestHead::default();
@@ -90,7 +100,9 @@ async fn burst(
             Ok(false) => return Next::Close,
             Err((answer, reason)) => {
                 shard.count_refusal(reason);
-                respond::write(answer, false, false, &mut out);
+                let unread = RequestHead::default();
+                let facts = connection.facts(&unread, &view.listener, &UNCHANGED);
+                respond::write(answer, false, &facts, &mut out);
                 farewell(timer, shard, &mut reading, &mut writing, &mut buffer, &out).await;
                 return Next::Close;
             }
@@ -103,7 +115,6 @@ async fn burst(
             connection: &connection,
             writing: &mut writing,
             out: &mut out,
-            method: head.method,
             version: head.version,
             keep_alive: head.keep_alive && !connection.is_ending(&snapshot),
             body_here: body.whole().is_some(),
@@ -147,7 +158,7 @@ async fn read_head(
     reading: &mut ReadHalf<'_>,
     buffer: &mut Buffer,
     head: &mut RequestHead,
-) -> Result<bool, (Answer, RefuseReason)> {
+) -> Result<bool, (Answer<'static>, RefuseReason)> {
     let timer = connection.timer;
     let deadline = timer.after(connection.listener.listener.timeouts.head);
     let shard = &connection.listener.meter.shards[connection.worker.index];
@@ -213,7 +224,6 @@ struct H1Responder<'a, 's> {
     connection: &'a Connection<'a>,
     writing: &'a mut WriteHalf<'s>,
     out: &'a mut Vec<u8>,
-    method: Method,
     version: Version,
     /// Whether the connection stays; turned off by what the response needs.
     keep_alive: bool,
@@ -227,7 +237,7 @@ impl<'s> Responder for H1Responder<'_, 's> {
     where
         Self: 'x;
 
-    fn start(&mut self, head: &ResponseHead) -> Self::Sink<'_> {
+    fn start(&mut self, head: &ResponseHead, facts: &Facts<'_>, pool: &Rewrite) -> Self::Sink<'_> {
         let body = match (head.body, self.version) {
             (BodyLength::Chunked | BodyLength::UntilClose, Version::Http11) => BodyLength::Chunked,
             (BodyLength::Chunked | BodyLength::UntilClose, Version::Http10) => {
@@ -237,17 +247,17 @@ impl<'s> Responder for H1Responder<'_, 's> {
             (known, _) => known,
         };
         self.out.clear();
-        write_response(head, body, self.keep_alive, self.version, self.out);
+        write_response(head, body, self.keep_alive, facts, pool, self.out);
         let Connection { worker, listener, timer, .. } = self.connection;
         let pause = listener.listener.timeouts.body;
         H1Sink::new(self.writing, self.out, body, timer, pause, &worker.pipes)
             .counted(&listener.meter.shards[worker.index].bytes_out)
     }
 
-    async fn answer(&mut self, answer: Answer) {
+    async fn answer(&mut self, answer: Answer<'_>, facts: &Facts<'_>) {
         self.keep_alive &= self.body_here;
         self.out.clear();
-        respond::write(answer, self.keep_alive, self.method == Method::Head, self.out);
+        respond::write(answer, self.keep_alive, facts, self.out);
         let Connection { worker, listener, timer, .. } = self.connection;
         let write = self.writing.write_all(self.out);
         if matches!(timer.within(listener.listener.timeouts.body, write).await, Ok(Ok(()))) {

@@ -16,6 +16,7 @@ use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::body::{BodyError, BodySource, PumpError, pump};
 use crate::proxy::forward::body_http1::{H1Sink, H1Source};
 use crate::proxy::forward::connection::{Connection, Ending, Responder, Scratch};
+use crate::proxy::rewrite::Facts;
 use crate::proxy::snapshot::PoolView;
 use crate::proxy::suspicion::{peers_answer, suspect};
 use crate::proxy::timer::TICK;
@@ -34,6 +35,8 @@ pub struct Attempt<'a> {
     pub instance: &'a Arc<Instance>,
     /// The request.
     pub head: &'a RequestHead,
+    /// What is known of it.
+    pub facts: &'a Facts<'a>,
     /// Do not use a kept connection.
     pub fresh: bool,
 }
@@ -112,7 +115,7 @@ pub async fn attempt(
     let mut buffer = worker.buffers.borrow();
     let Scratch { response, to_instance } = scratch;
     to_instance.clear();
-    write_request(attempt.head, attempt.connection.forwarded, to_instance);
+    write_request(attempt.facts, &attempt.view.pool.upstream.rewrite, to_instance);
     let sent_at = Cell::new(Ms::NEVER);
     let mut wait = Wait { attempt, reused, heard: false, repeatable: false, sent_at: &sent_at };
     let mut link = Link { reading: &mut reading, writing: &mut writing, buffer: &mut buffer };
@@ -223,7 +226,7 @@ async fn relay(
     let timer = attempt.connection.timer;
     let pause = attempt.view.pool.timeouts.response;
     let mut source = H1Source::new(reading, buffer, response.body, timer, pause);
-    let mut sink = client.start(response);
+    let mut sink = client.start(response, attempt.facts, &attempt.view.pool.upstream.rewrite);
     match pump(&mut source, &mut sink).await {
         Ok(()) => {
             let done = source.is_done();
