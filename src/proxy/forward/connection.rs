@@ -40,9 +40,10 @@ pub struct Connection<'a> {
     pub timer: &'a Timer,
     /// Watches the request's body, which moves at the same time.
     pub body_timer: &'a Timer,
-    /// Who is at the other end of it: the client, or a proxy between the client and us.
-    pub peer: IpAddr,
-    /// The client's address, as text.
+    /// Who wrote what comes on it: the peer of its socket or, if it began with a PROXY protocol header,
+    /// whom that names. A peer that only relays bytes vouches for its header, and not for them.
+    pub client_address: IpAddr,
+    /// The same, as text.
     pub client: &'a str,
     /// What the client speaks with us: `http` or `https`.
     pub scheme: &'static str,
@@ -62,7 +63,7 @@ impl Connection<'_> {
             listener,
             client: self.client,
             scheme: self.scheme,
-            trusted: listener.trusts(self.peer),
+            trusted: listener.trusts(self.client_address),
             request_id: field
                 .map(|field| RequestId::of(head, field, &mut self.worker.entropy.borrow_mut())),
             date: self.worker.date.get(),

@@ -84,7 +84,7 @@ async fn burst(
         bound,
         timer,
         body_timer,
-        peer: peer.ip(),
+        client_address: peer.ip(),
         client: &client,
         scheme: "http",
     };
