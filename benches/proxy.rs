@@ -2,17 +2,21 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tidegate::base::Entropy;
-use tidegate::model::{Action, Balance, HostPattern, Instance, Limit, Route};
+use tidegate::model::{
+    Action, Balance, ConnectMethod, FieldEdits, ForwardedStyle, HostPattern, Instance, Limit,
+    Listener, ListenerLimits, ListenerTimeouts, Protocol, ProxyHeader, Rewrite, Route,
+    SocketOptions, Template,
+};
 use tidegate::proxy::balance::{Ask, Picker};
+use tidegate::proxy::rewrite::{Facts, RequestId, UNCHANGED};
 use tidegate::proxy::route::{Destination, RouteTable};
 use tidegate::proxy::wire::chunked::{Decoded, Decoder};
-use tidegate::proxy::wire::http1::{
-    Forwarded, parse_request, parse_response, write_request, write_response,
-};
-use tidegate::proxy::wire::{BodyLength, Method, RequestHead, ResponseHead, Version};
+use tidegate::proxy::wire::http1::{parse_request, parse_response, write_request, write_response};
+use tidegate::proxy::wire::{BodyLength, Method, RequestHead, ResponseHead};
 
 const REQUEST: &[u8] = b"GET /shop/basket?item=42 HTTP/1.1\r\nHost: shop.example.com\r\n\
     User-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nAccept: text/html,application/xhtml+xml\r\n\
@@ -21,24 +25,109 @@ const REQUEST: &[u8] = b"GET /shop/basket?item=42 HTTP/1.1\r\nHost: shop.example
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nDate: Mon, 23 Nov 2026 12:00:00 GMT\r\nServer: x\r\n\
     Content-Type: text/html; charset=utf-8\r\nCache-Control: max-age=60\r\nContent-Length: 100\r\n\r\n";
 
+fn listener() -> Listener {
+    let second = Duration::from_secs(1);
+    Listener {
+        id: "front".into(),
+        bind: Vec::new(),
+        protocol: Protocol::Http,
+        pool: None,
+        timeouts: ListenerTimeouts { head: second, idle: second, body: second },
+        limits: ListenerLimits::default(),
+        trusted: Vec::new(),
+        proxy_protocol: ProxyHeader::default(),
+        forwarded: ForwardedStyle::default(),
+        request_id: Some("x-request-id".to_owned()),
+        connect: ConnectMethod::default(),
+        socket: SocketOptions::default(),
+        errors: Arc::default(),
+    }
+}
+
+fn facts<'a>(
+    head: &'a RequestHead,
+    listener: &'a Listener,
+    entropy: &mut Entropy,
+    route: &'a Rewrite,
+) -> Facts<'a> {
+    Facts {
+        head,
+        listener,
+        client: "192.0.2.7",
+        scheme: "http",
+        trusted: false,
+        request_id: Some(RequestId::of(head, "x-request-id", entropy)),
+        date: [b' '; 29],
+        route,
+    }
+}
+
 fn heads(c: &mut Criterion) {
-    let forwarded = Forwarded { client: "192.0.2.7", scheme: "http" };
+    let listener = listener();
+    let mut entropy = Entropy::seeded(1);
     let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
-    let mut out = Vec::with_capacity(4096);
+    let mut out = Vec::with_capacity(8192);
     c.bench_function("request head: read, write", |b| {
         b.iter(|| {
             out.clear();
             parse_request(black_box(REQUEST), &mut request).expect("valid");
-            write_request(&request, forwarded, &mut out);
+            let facts = facts(&request, &listener, &mut entropy, &UNCHANGED);
+            write_request(&facts, &UNCHANGED, &mut out);
+        });
+    });
+    c.bench_function("request head: write", |b| {
+        b.iter(|| {
+            out.clear();
+            let facts = facts(black_box(&request), &listener, &mut entropy, &UNCHANGED);
+            write_request(&facts, &UNCHANGED, &mut out);
         });
     });
     c.bench_function("response head: read, write", |b| {
         b.iter(|| {
             out.clear();
             parse_response(black_box(RESPONSE), Method::Get, &mut response).expect("valid");
-            write_response(&response, BodyLength::Exactly(100), true, Version::Http11, &mut out);
+            let facts = facts(&request, &listener, &mut entropy, &UNCHANGED);
+            write_response(&response, BodyLength::Exactly(100), true, &facts, &UNCHANGED, &mut out);
         });
     });
+    let facts = facts(&request, &listener, &mut entropy, &UNCHANGED);
+    c.bench_function("response head: write", |b| {
+        b.iter(|| {
+            out.clear();
+            let (response, body) = (black_box(&response), BodyLength::Exactly(100));
+            write_response(response, body, true, &facts, &UNCHANGED, &mut out);
+        });
+    });
+}
+
+/// 100 fields, and twenty edits half of which are about them.
+fn edits(c: &mut Criterion) {
+    let listener = listener();
+    let mut entropy = Entropy::seeded(1);
+    let lines: String = (0..99).map(|n| format!("X-Field-{n}: value {n}\r\n")).collect();
+    let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+    let mut request = RequestHead::default();
+    parse_request(text.as_bytes(), &mut request).expect("valid");
+    let value = Template::parse("{client} asks for {path}").expect("a template");
+    let route = FieldEdits {
+        remove: (0..10).map(|n| format!("x-field-{}", n * 20)).collect(),
+        set: (0..10).map(|n| (format!("x-set-{n}"), value.clone())).collect(),
+        add: Vec::new(),
+    };
+    let route = Rewrite { request: route, response: FieldEdits::default() };
+    let mut out = Vec::with_capacity(8192);
+    for (name, route) in [("none", &UNCHANGED), ("20", &route)] {
+        let facts = facts(&request, &listener, &mut entropy, route);
+        c.bench_function(&format!("request head of 100 fields: write, {name} edited"), |b| {
+            b.iter(|| {
+                out.clear();
+                write_request(black_box(&facts), &UNCHANGED, &mut out);
+            });
+        });
+    }
+}
+
+fn chunks(c: &mut Criterion) {
     let body = b"400\r\n".iter().chain([b'x'; 1024].iter()).chain(b"\r\n0\r\n\r\n");
     let body: Vec<u8> = body.copied().collect();
     c.bench_function("chunked body of 1 KiB", |b| {
@@ -102,5 +191,5 @@ fn routes(c: &mut Criterion) {
     c.bench_function("route by host, 101 routes", |b| b.iter(|| table.find(black_box(&head))));
 }
 
-criterion_group!(benches, heads, picks, routes);
+criterion_group!(benches, heads, edits, chunks, picks, routes);
 criterion_main!(benches);

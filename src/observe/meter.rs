@@ -295,6 +295,28 @@ impl RefuseReason {
     }
 }
 
+/// How a route answers in an instance's stead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AnswerKind {
+    /// It sends the client elsewhere.
+    Redirect,
+    /// It says what is in the config.
+    Respond,
+}
+
+impl AnswerKind {
+    /// All of them, in the order of [`ListenerShard::answered`].
+    pub const ALL: [Self; 2] = [Self::Redirect, Self::Respond];
+
+    /// The word for the `kind` label.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Redirect => "redirect",
+            Self::Respond => "respond",
+        }
+    }
+}
+
 /// What one worker counts for one listener.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -309,12 +331,19 @@ pub struct ListenerShard {
     pub bytes_out: Tally,
     /// By [`RefuseReason`].
     pub refused: [Tally; RefuseReason::ALL.len()],
+    /// By [`AnswerKind`].
+    pub answered: [Tally; AnswerKind::ALL.len()],
 }
 
 impl ListenerShard {
     /// A message was refused.
     pub fn count_refusal(&self, reason: RefuseReason) {
         self.refused[reason as usize].add(1);
+    }
+
+    /// A route answered a request by itself.
+    pub fn count_answer(&self, kind: AnswerKind) {
+        self.answered[kind as usize].add(1);
     }
 }
 
@@ -361,6 +390,9 @@ mod tests {
         }
         for (index, reason) in RefuseReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index);
+        }
+        for (index, kind) in AnswerKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index);
         }
     }
 

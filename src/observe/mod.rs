@@ -8,6 +8,7 @@ pub mod meter;
 pub mod metrics;
 
 pub use meter::{
-    FailReason, ListenerMeter, ListenerShard, PoolMeter, PoolShard, RefuseReason, RetryReason,
+    AnswerKind, FailReason, ListenerMeter, ListenerShard, PoolMeter, PoolShard, RefuseReason,
+    RetryReason,
 };
 pub use metrics::Metrics;

@@ -21,6 +21,7 @@ pub mod forward;
 pub mod hold;
 pub mod lease;
 pub mod patience;
+pub mod rewrite;
 pub mod route;
 pub mod scratch;
 pub mod snapshot;

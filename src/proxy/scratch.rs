@@ -36,6 +36,7 @@ pub struct AttemptScratch {
 /// A worker's unused ones.
 #[derive(Debug, Default)]
 pub struct Scratches {
+    #[expect(clippy::vec_box, reason = "they are moved into connections' futures, as one pointer")]
     free: RefCell<Vec<Box<Scratch>>>,
 }
 

@@ -108,14 +108,14 @@ async fn serve(mut start: Start) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Moves the coarse clock, and once a second lets go of connections that nobody will use.
+/// Moves the coarse clocks, and once a second lets go of connections that nobody will use.
 async fn tick(worker: Rc<Worker>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut count = 0u32;
     loop {
         ticks.tick().await;
-        worker.timers.tick();
+        worker.tick();
         count = count.wrapping_add(1);
         if count.is_multiple_of(10) {
             worker.upstreams.sweep(worker.timers.now(), &worker.snapshot());

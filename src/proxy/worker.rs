@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::base::clock::wall_seconds;
 use crate::base::{Clock, Entropy};
 use crate::net::splice::Pipes;
 use crate::proxy::budget::RetryBudget;
@@ -19,6 +20,7 @@ use crate::proxy::scratch::Scratches;
 use crate::proxy::snapshot::{PoolRef, PoolView, Snapshot, SnapshotRef};
 use crate::proxy::timer::Timers;
 use crate::proxy::upstream::Upstreams;
+use crate::proxy::wire::date::{HttpDate, http_date};
 
 /// The state of a worker, shared by its tasks.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub struct Worker {
     pub upstreams: Upstreams,
     /// Chance, for picks.
     pub entropy: RefCell<Entropy>,
+    /// The time of day at the last tick, as heads carry it.
+    pub date: Cell<HttpDate>,
     snapshots: Arc<ArcSwap<Snapshot>>,
     current: RefCell<SnapshotRef>,
     pools: RefCell<HashMap<usize, PoolLocal>>,
@@ -75,6 +79,7 @@ impl Worker {
             scratches: Rc::default(),
             pipes: Rc::default(),
             entropy: RefCell::new(Entropy::seeded(seed)),
+            date: Cell::new(http_date(wall_seconds() as u64)),
             current: RefCell::new(Rc::new(snapshots.load_full())),
             snapshots,
             pools: RefCell::default(),
@@ -82,6 +87,12 @@ impl Worker {
             connections: Cell::new(0),
             timers,
         })
+    }
+
+    /// Moves the coarse clocks. Called every [`crate::proxy::timer::TICK`].
+    pub fn tick(&self) {
+        self.timers.tick();
+        self.date.set(http_date(wall_seconds() as u64));
     }
 
     /// The newest snapshot.

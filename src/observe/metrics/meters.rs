@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::text::{Kind, Text};
 use crate::base::{ListenerId, PoolId};
 use crate::observe::meter::{
-    FailReason, LATENCY_BOUNDS, Latency, ListenerMeter, ListenerShard, PoolMeter, PoolShard,
-    RefuseReason, RetryReason, Tally,
+    AnswerKind, FailReason, LATENCY_BOUNDS, Latency, ListenerMeter, ListenerShard, PoolMeter,
+    PoolShard, RefuseReason, RetryReason, Tally,
 };
 
 /// Meters by name.
@@ -137,6 +137,14 @@ pub(super) fn write_listeners(text: &mut Text, listeners: &Meters<ListenerId, Li
         for reason in RefuseReason::ALL {
             let count = sum(&meter.shards, |shard: &ListenerShard| &shard.refused[reason as usize]);
             text.sample(&[("listener", listener.as_str()), ("reason", reason.word())], count);
+        }
+    }
+
+    text.family("answered_total", Kind::Counter, "Requests that a route answered by itself.");
+    for (listener, meter) in listeners {
+        for kind in AnswerKind::ALL {
+            let count = sum(&meter.shards, |shard: &ListenerShard| &shard.answered[kind as usize]);
+            text.sample(&[("listener", listener.as_str()), ("kind", kind.word())], count);
         }
     }
 }

@@ -6,7 +6,7 @@ use super::fixture::{census, instance, pool};
 use super::*;
 use crate::base::{Clock, Ms};
 use crate::model::{InstanceRow, Life, ProcessSettings, Provisioning, StopPolicy};
-use crate::observe::{FailReason, RefuseReason, RetryReason};
+use crate::observe::{AnswerKind, FailReason, RefuseReason, RetryReason};
 
 /// Two zones, everything counted at least once.
 fn busy() -> (Metrics, Census) {
@@ -29,6 +29,7 @@ fn busy() -> (Metrics, Census) {
     listener.shards[1].bytes_in.add(10);
     listener.shards[1].bytes_out.add(1_000);
     listener.shards[1].count_refusal(RefuseReason::HeadTooLarge);
+    listener.shards[1].count_answer(AnswerKind::Redirect);
     metrics.count_decision(&"web".into(), "out", "demand");
     metrics.count_operation(&"web".into(), "launch", "ok", Duration::from_millis(200));
     metrics.count_reload(true);
@@ -75,6 +76,7 @@ fn every_source_is_in_the_text() {
         "tidegate_bytes_total{listener=\"front\",direction=\"in\"} 10",
         "tidegate_bytes_total{listener=\"front\",direction=\"out\"} 1000",
         "tidegate_refused_total{listener=\"front\",reason=\"head_too_large\"} 1",
+        "tidegate_answered_total{listener=\"front\",kind=\"redirect\"} 1",
         "tidegate_queue_depth{pool=\"web\"} 4",
         "tidegate_zone_share{pool=\"web\",zone=\"a\"} 1",
         "tidegate_zone_share{pool=\"web\",zone=\"b\"} 0",

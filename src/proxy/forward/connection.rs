@@ -1,20 +1,21 @@
 //! What a client's connection brings to each of its exchanges, whatever it speaks.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 
 use crate::base::Ms;
+use crate::model::{Listener, Rewrite};
 use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::body::{BodyError, BodySink};
 use crate::proxy::forward::respond::Answer;
 use crate::proxy::lease::Lease;
+use crate::proxy::rewrite::{Facts, RequestId};
 use crate::proxy::snapshot::{ListenerView, Snapshot};
 use crate::proxy::timer::Timer;
-use crate::proxy::wire::ResponseHead;
-use crate::proxy::wire::http1::Forwarded;
+use crate::proxy::wire::{RequestHead, ResponseHead};
 use crate::proxy::worker::Worker;
 
 /// The client's side of an exchange: takes one response.
@@ -26,17 +27,28 @@ pub trait Responder {
 
     /// Passes an interim response on, if the client knows those. Never waits for the client: what it
     /// does not take now goes out with what follows.
-    fn interim(&mut self, head: &ResponseHead);
+    fn interim(&mut self, head: &ResponseHead, facts: &Facts<'_>, pool: &Rewrite);
 
-    /// Starts the response: its head goes out with the first piece of its body, or the next flush.
-    /// The client may take it until `overdue_at`.
-    fn start(&mut self, head: &ResponseHead, overdue_at: Ms) -> Self::Sink<'_>;
+    /// Starts the response, which route and `pool` change: its head goes out with the first piece of its
+    /// body, or the next flush. The client may take it until `overdue_at`.
+    fn start(
+        &mut self,
+        head: &ResponseHead,
+        facts: &Facts<'_>,
+        pool: &Rewrite,
+        overdue_at: Ms,
+    ) -> Self::Sink<'_>;
 
     /// Tells the client that the instance agrees to switch protocols.
-    fn switch(&mut self, head: &ResponseHead) -> impl Future<Output = Result<(), BodyError>>;
+    fn switch(
+        &mut self,
+        head: &ResponseHead,
+        facts: &Facts<'_>,
+        pool: &Rewrite,
+    ) -> impl Future<Output = Result<(), BodyError>>;
 
     /// Answers in the instance's stead. Nothing was started before.
-    fn answer(&mut self, answer: Answer) -> impl Future<Output = ()>;
+    fn answer(&mut self, answer: Answer<'_>, facts: &Facts<'_>) -> impl Future<Output = ()>;
 }
 
 /// What a connection brings to each of its exchanges.
@@ -52,11 +64,37 @@ pub struct Connection<'a> {
     pub timer: &'a Timer,
     /// Watches the request's body, which moves at the same time.
     pub body_timer: &'a Timer,
-    /// What instances are told of it.
-    pub forwarded: Forwarded<'a>,
+    /// Who wrote what comes on it: the peer of its socket or, if it began with a PROXY protocol header,
+    /// whom that names. A peer that only relays bytes vouches for its header, and not for them.
+    pub client_address: IpAddr,
+    /// The same, as text.
+    pub client: &'a str,
+    /// What the client speaks with us: `http` or `https`.
+    pub scheme: &'static str,
 }
 
 impl Connection<'_> {
+    /// What is known of a request that came on it to `listener` and that `route` changes.
+    pub fn facts<'f>(
+        &'f self,
+        head: &'f RequestHead,
+        listener: &'f Listener,
+        route: &'f Rewrite,
+    ) -> Facts<'f> {
+        let field = listener.request_id.as_deref();
+        Facts {
+            head,
+            listener,
+            client: self.client,
+            scheme: self.scheme,
+            trusted: listener.trusts(self.client_address),
+            request_id: field
+                .map(|field| RequestId::of(head, field, &mut self.worker.entropy.borrow_mut())),
+            date: self.worker.date.get(),
+            route,
+        }
+    }
+
     /// Whether the current request is its last: the worker drains, or the listener has left the
     /// config.
     pub fn is_ending(&self, snapshot: &Snapshot) -> bool {

@@ -3,10 +3,11 @@
 //! What the client speaks is behind [`Responder`] and [`BodySource`]; the order of events is the
 //! same for every version of HTTP.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::model::Instance;
-use crate::observe::{FailReason, PoolShard, RefuseReason, RetryReason};
+use crate::observe::{AnswerKind, FailReason, PoolShard, RefuseReason, RetryReason};
 use crate::proxy::balance::Ask;
 use crate::proxy::forward::body::BodySource;
 use crate::proxy::forward::connection::{Connection, Ending, Responder, Tunnel};
@@ -14,6 +15,7 @@ use crate::proxy::forward::respond;
 use crate::proxy::forward::upstream_http1::{self, Attempt, Done, Failure};
 use crate::proxy::lease;
 use crate::proxy::patience::Patience;
+use crate::proxy::rewrite::{Facts, UNCHANGED};
 use crate::proxy::route::Destination;
 use crate::proxy::scratch::AttemptScratch;
 use crate::proxy::snapshot::{PoolAt, SnapshotRef};
@@ -35,23 +37,36 @@ pub async fn serve(
     let began = worker.clock.elapsed();
     let Some(listener) = snapshot.listener_at(connection.bound) else {
         // The listener has left the config: its connections end with their next request.
-        refuse(connection, client).await;
+        let facts = connection.facts(head, &connection.listener.listener, &UNCHANGED);
+        refuse(connection, &facts, client).await;
         return Ending::Early;
     };
-    let destination = match listener.routes.find(head) {
-        Some(rule) => Some(rule.destination.clone()),
-        None => listener.default_pool.map(Destination::Pool),
+    let rule = listener.routes.find(head);
+    let route = rule.map_or(&UNCHANGED, |rule| &*rule.rewrite);
+    let facts = connection.facts(head, &listener.listener, route);
+    let index = match rule.map(|rule| &rule.destination) {
+        Some(Destination::Pool(index)) => Some(*index),
+        Some(Destination::Redirect(redirect)) => {
+            listener.meter.shards[worker.index].count_answer(AnswerKind::Redirect);
+            client.answer(respond::redirect(redirect, &facts), &facts).await;
+            return early_unless_read(body);
+        }
+        Some(Destination::Respond(fixed)) => {
+            listener.meter.shards[worker.index].count_answer(AnswerKind::Respond);
+            client.answer(respond::fixed(fixed), &facts).await;
+            return early_unless_read(body);
+        }
+        None => listener.default_pool,
     };
-    let Some(Destination::Pool(index)) = destination else {
-        refuse(connection, client).await;
+    let Some(index) = index else {
+        refuse(connection, &facts, client).await;
         return early_unless_read(body);
     };
-    let mut at = PoolAt { snapshot, index };
-    // A request that waits moves on to a newer snapshot; its counters stay where they are.
-    let counted_in = at.clone();
-    let shard = &counted_in.view().shared.meter.shards[worker.index];
+    // A request that waits moves on to a newer snapshot; its route and its counters stay.
+    let mut at = PoolAt { snapshot: Rc::clone(&snapshot), index };
+    let shard = &snapshot.pools[index].shared.meter.shards[worker.index];
     shard.offered.add(1);
-    let tried = try_instances(connection, &mut at, head, body, client, scratch).await;
+    let tried = try_instances(connection, &mut at, &facts, body, client, scratch).await;
     let (status, ending) = match tried {
         Ok((status, ending)) => {
             shard.completed.add(1);
@@ -67,7 +82,7 @@ pub async fn serve(
             }
             match respond::for_failure(reason).filter(|_| !begun) {
                 Some(answer) => {
-                    client.answer(answer).await;
+                    client.answer(answer, &facts).await;
                     (Some(answer.status), early_unless_read(body))
                 }
                 None => (None, Ending::Broken),
@@ -91,10 +106,10 @@ fn early_unless_read(body: &mut impl BodySource) -> Ending {
     }
 }
 
-async fn refuse(connection: &Connection<'_>, client: &mut impl Responder) {
+async fn refuse(connection: &Connection<'_>, facts: &Facts<'_>, client: &mut impl Responder) {
     let shard = &connection.listener.meter.shards[connection.worker.index];
     shard.count_refusal(RefuseReason::NoRoute);
-    client.answer(respond::NO_ROUTE).await;
+    client.answer(respond::NO_ROUTE, facts).await;
 }
 
 /// Tries instance after instance, as far as that is safe and the budget allows. The error says
@@ -102,12 +117,13 @@ async fn refuse(connection: &Connection<'_>, client: &mut impl Responder) {
 async fn try_instances(
     connection: &Connection<'_>,
     at: &mut PoolAt,
-    head: &RequestHead,
+    facts: &Facts<'_>,
     body: &mut impl BodySource,
     client: &mut impl Responder,
     scratch: &mut AttemptScratch,
 ) -> Result<(u16, Ending), (FailReason, bool)> {
     let worker = connection.worker;
+    let head = facts.head;
     let view = at.view();
     let retry = view.pool.retry;
     worker.with_pool(view, |local| local.budget.deposit(worker.timers.now(), retry.budget));
@@ -131,7 +147,7 @@ async fn try_instances(
             shard.count_retry(reason);
         }
         let instance = lease.instance();
-        let attempt = Attempt { connection, view, instance, head, fresh, overdue_at };
+        let attempt = Attempt { connection, view, instance, head, facts, fresh, overdue_at };
         let failure = match upstream_http1::attempt(&attempt, body, client, scratch).await {
             Ok(Done::Answered { status, ending }) => return Ok((status, ending)),
             Ok(Done::Switched { status, stream, buffer }) => {

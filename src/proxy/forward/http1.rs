@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::base::Ms;
-use crate::model::ListenerLimits;
+use crate::model::{ListenerLimits, Rewrite};
 use crate::observe::{ListenerShard, RefuseReason};
 use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::body::{BodyError, BodySource};
@@ -26,12 +26,13 @@ use crate::proxy::forward::exchange;
 use crate::proxy::forward::relay::Relay;
 use crate::proxy::forward::respond::{self, Answer};
 use crate::proxy::patience::{GaveUp, Patience};
+use crate::proxy::rewrite::{Facts, UNCHANGED};
 use crate::proxy::scratch::Scratch;
 use crate::proxy::snapshot::ListenerView;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream::is_quiet;
-use crate::proxy::wire::http1::{Forwarded, parse_request, write_response};
-use crate::proxy::wire::{BodyLength, Method, RequestHead, ResponseHead, Version};
+use crate::proxy::wire::http1::{parse_request, write_response};
+use crate::proxy::wire::{BodyLength, RequestHead, ResponseHead, Version};
 use crate::proxy::worker::Worker;
 
 /// Longest wait for a client to take our last answer before the connection is closed under it.
@@ -85,9 +86,17 @@ async fn burst(
     requests: &mut u32,
 ) -> Next {
     let client = peer.ip().to_canonical().to_string();
-    let forwarded = Forwarded { client: &client, scheme: "http" };
     let body_timer = &worker.timers.timer();
-    let connection = Connection { worker, listener: view, bound, timer, body_timer, forwarded };
+    let connection = Connection {
+        worker,
+        listener: view,
+        bound,
+        timer,
+        body_timer,
+        client_address: peer.ip(),
+        client: &client,
+        scheme: "http",
+    };
     let (mut reading, mut writing) = stream.split();
     let mut buffer = worker.buffers.borrow();
     let mut scratch = worker.scratches.borrow();
@@ -103,7 +112,9 @@ async fn burst(
             Ok(false) => return Next::Close,
             Err((answer, reason)) => {
                 shard.count_refusal(reason);
-                respond::write(answer, false, false, out);
+                let unread = RequestHead::default();
+                let facts = connection.facts(&unread, &view.listener, &UNCHANGED);
+                respond::write(answer, false, &facts, out);
                 farewell(timer, shard, &mut reading, &mut writing, &mut buffer, out).await;
                 return Next::Close;
             }
@@ -119,7 +130,6 @@ async fn burst(
             connection: &connection,
             writing: &mut writing,
             out,
-            method: head.method,
             version: head.version,
             keep_alive: head.keep_alive && *requests > 0 && !connection.is_ending(&snapshot),
             body_here: body.whole().is_some(),
@@ -169,7 +179,10 @@ async fn run_tunnel(
 }
 
 /// A body that is announced to be too large is not even begun.
-fn check_body(head: &RequestHead, limits: &ListenerLimits) -> Result<bool, (Answer, RefuseReason)> {
+fn check_body(
+    head: &RequestHead,
+    limits: &ListenerLimits,
+) -> Result<bool, (Answer<'static>, RefuseReason)> {
     match head.body {
         BodyLength::Exactly(length) if length > limits.body => {
             Err((respond::BODY_TOO_LARGE, RefuseReason::BodyTooLarge))
@@ -191,7 +204,7 @@ async fn read_head(
     reading: &mut ReadHalf<'_>,
     buffer: &mut Buffer,
     head: &mut RequestHead,
-) -> Result<bool, (Answer, RefuseReason)> {
+) -> Result<bool, (Answer<'static>, RefuseReason)> {
     let timer = connection.timer;
     let deadline = timer.after(connection.listener.listener.timeouts.head);
     let shard = &connection.listener.meter.shards[connection.worker.index];
@@ -220,7 +233,10 @@ async fn read_head(
 }
 
 /// Whether what there is of a head may still become one.
-fn check_length(head: &[u8], limits: &ListenerLimits) -> Result<(), (Answer, RefuseReason)> {
+fn check_length(
+    head: &[u8],
+    limits: &ListenerLimits,
+) -> Result<(), (Answer<'static>, RefuseReason)> {
     if head.len() > limits.target as usize && memchr::memchr(b'\n', head).is_none() {
         Err((respond::TARGET_TOO_LONG, RefuseReason::TargetTooLong))
     } else if head.len() >= limits.head as usize {
@@ -263,7 +279,6 @@ struct H1Responder<'a, 's> {
     connection: &'a Connection<'a>,
     writing: &'a mut WriteHalf<'s>,
     out: &'a mut Vec<u8>,
-    method: Method,
     version: Version,
     /// Whether the connection stays; turned off by what the response needs.
     keep_alive: bool,
@@ -277,14 +292,20 @@ impl<'s> Responder for H1Responder<'_, 's> {
     where
         Self: 'x;
 
-    fn interim(&mut self, head: &ResponseHead) {
+    fn interim(&mut self, head: &ResponseHead, facts: &Facts<'_>, pool: &Rewrite) {
         if self.version == Version::Http11 {
-            write_response(head, BodyLength::None, true, self.version, self.out);
+            write_response(head, BodyLength::None, true, facts, pool, self.out);
             self.send_now();
         }
     }
 
-    fn start(&mut self, head: &ResponseHead, overdue_at: Ms) -> Self::Sink<'_> {
+    fn start(
+        &mut self,
+        head: &ResponseHead,
+        facts: &Facts<'_>,
+        pool: &Rewrite,
+        overdue_at: Ms,
+    ) -> Self::Sink<'_> {
         let body = match (head.body, self.version) {
             (BodyLength::Chunked | BodyLength::UntilClose, Version::Http11) => BodyLength::Chunked,
             (BodyLength::Chunked | BodyLength::UntilClose, Version::Http10) => {
@@ -293,7 +314,7 @@ impl<'s> Responder for H1Responder<'_, 's> {
             }
             (known, _) => known,
         };
-        write_response(head, body, self.keep_alive, self.version, self.out);
+        write_response(head, body, self.keep_alive, facts, pool, self.out);
         let Connection { worker, listener, timer, .. } = self.connection;
         let patience = Patience::new(timer, listener.listener.timeouts.body, overdue_at)
             .with_rate(listener.listener.limits.body_rate);
@@ -301,14 +322,19 @@ impl<'s> Responder for H1Responder<'_, 's> {
             .counted(&listener.meter.shards[worker.index].bytes_out)
     }
 
-    async fn switch(&mut self, head: &ResponseHead) -> Result<(), BodyError> {
-        write_response(head, BodyLength::None, true, self.version, self.out);
+    async fn switch(
+        &mut self,
+        head: &ResponseHead,
+        facts: &Facts<'_>,
+        pool: &Rewrite,
+    ) -> Result<(), BodyError> {
+        write_response(head, BodyLength::None, true, facts, pool, self.out);
         self.send_all().await
     }
 
-    async fn answer(&mut self, answer: Answer) {
+    async fn answer(&mut self, answer: Answer<'_>, facts: &Facts<'_>) {
         self.keep_alive &= self.body_here;
-        respond::write(answer, self.keep_alive, self.method == Method::Head, self.out);
+        respond::write(answer, self.keep_alive, facts, self.out);
         // Whatever came next would follow half an answer.
         self.keep_alive &= self.send_all().await.is_ok();
     }

@@ -1,35 +1,72 @@
-//! The one place that turns a failure into a status.
+//! The one place that invents a status, and the one place that writes answers of our own: failures,
+//! redirects, and what routes say in an instance's stead.
 //!
-//! Answers are small, plain, and never cacheable by accident. Who is to blame decides the class:
-//! 4xx for the client, 502 and 504 for an instance, 503 for a lack of capacity.
+//! Who is to blame decides the class of a failure: 4xx for the client, 502 and 504 for an instance,
+//! 503 for a lack of capacity. Answers are small, and never cacheable by accident: an error is
+//! `no-store`, whoever asked for it. Of other answers nothing is said: a redirect's status tells how long
+//! it holds (301 and 308 for good, as with any server), and an operator who wants it otherwise sets
+//! `cache-control` among the response fields of the route.
 
+use crate::model::{Page, Part, Redirect, Respond, Template, Variable};
 use crate::observe::{FailReason, RefuseReason};
-use crate::proxy::wire::http1::{HeadError, write_number};
+use crate::proxy::rewrite::{Edits, Facts, UNCHANGED};
+use crate::proxy::wire::Method;
+use crate::proxy::wire::http1::{
+    HeadError, write_connection, write_edit, write_field, write_number,
+};
 
 /// An answer that tidegate makes itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Answer {
+pub struct Answer<'a> {
     /// The status code.
     pub status: u16,
-    /// One line for whoever reads it; says nothing about the inside.
-    pub text: &'static str,
-    /// Trying again later may help.
-    pub retry_after: bool,
+    /// What it says besides.
+    pub says: Says<'a>,
 }
 
-const fn answer(status: u16, text: &'static str) -> Answer {
-    Answer { status, text, retry_after: false }
+/// What an [`Answer`] says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Says<'a> {
+    /// Something is wrong. The listener may have a page for this status.
+    Wrong {
+        /// One line for whoever reads it; says nothing about the inside.
+        text: &'static str,
+        /// Trying again later may help.
+        retry_after: bool,
+    },
+    /// What is asked for is elsewhere.
+    Elsewhere(&'a Template),
+    /// What a route has to say; `None` is nothing.
+    Page(Option<&'a Page>),
+}
+
+const fn answer(status: u16, text: &'static str) -> Answer<'static> {
+    Answer { status, says: Says::Wrong { text, retry_after: false } }
+}
+
+const fn later(text: &'static str) -> Answer<'static> {
+    Answer { status: 503, says: Says::Wrong { text, retry_after: true } }
+}
+
+/// The answer of a route that sends clients elsewhere.
+pub fn redirect<'a>(redirect: &'a Redirect, facts: &Facts<'_>) -> Answer<'a> {
+    let names_host = redirect.to.parts.contains(&Part::Variable(Variable::Host));
+    if names_host && facts.head.host().is_empty() {
+        return answer(400, "the request names no host");
+    }
+    Answer { status: redirect.status, says: Says::Elsewhere(&redirect.to) }
+}
+
+/// The answer of a route that answers by itself.
+pub fn fixed(respond: &Respond) -> Answer<'_> {
+    Answer { status: respond.status, says: Says::Page(respond.page.as_ref()) }
 }
 
 /// The answer to a request that could not be served; `None` where nobody is left to be answered.
-pub fn for_failure(reason: FailReason) -> Option<Answer> {
+pub fn for_failure(reason: FailReason) -> Option<Answer<'static>> {
     Some(match reason {
-        FailReason::NoInstance => {
-            Answer { status: 503, text: "no instance is available", retry_after: true }
-        }
-        FailReason::QueueFull | FailReason::QueueTimeout => {
-            Answer { status: 503, text: "all instances are busy", retry_after: true }
-        }
+        FailReason::NoInstance => later("no instance is available"),
+        FailReason::QueueFull | FailReason::QueueTimeout => later("all instances are busy"),
         FailReason::Connect => answer(502, "no instance could be reached"),
         FailReason::Reset => answer(502, "the instance closed the connection"),
         FailReason::BadResponse => answer(502, "the instance sent an invalid response"),
@@ -44,7 +81,7 @@ pub fn for_failure(reason: FailReason) -> Option<Answer> {
 }
 
 /// The answer to a head that is not forwarded, and how it is counted.
-pub fn for_head(error: HeadError) -> (Answer, RefuseReason) {
+pub fn for_head(error: HeadError) -> (Answer<'static>, RefuseReason) {
     match error {
         HeadError::Malformed(text) | HeadError::Ambiguous(text) => {
             (answer(400, text), RefuseReason::Malformed)
@@ -61,77 +98,103 @@ pub fn for_head(error: HeadError) -> (Answer, RefuseReason) {
 }
 
 /// The head did not arrive in time.
-pub const HEAD_TIMEOUT: Answer = answer(408, "the request head did not arrive in time");
+pub const HEAD_TIMEOUT: Answer<'_> = answer(408, "the request head did not arrive in time");
 /// The request line alone is larger than a buffer.
-pub const TARGET_TOO_LONG: Answer = answer(414, "the request target is too long");
+pub const TARGET_TOO_LONG: Answer<'_> = answer(414, "the request target is too long");
 /// The head is larger than a buffer.
-pub const HEAD_TOO_LARGE: Answer = answer(431, "the request head is too large");
+pub const HEAD_TOO_LARGE: Answer<'_> = answer(431, "the request head is too large");
 /// The body is announced to be larger than it may be.
-pub const BODY_TOO_LARGE: Answer = answer(413, "the request body is too large");
+pub const BODY_TOO_LARGE: Answer<'_> = answer(413, "the request body is too large");
 /// No route, and no pool of the listener's own.
-pub const NO_ROUTE: Answer = answer(404, "no route matches this request");
+pub const NO_ROUTE: Answer<'_> = answer(404, "no route matches this request");
 
-/// Writes an answer as HTTP/1.1. The answer to a HEAD request has no body.
-pub fn write(answer: Answer, keep_alive: bool, to_head: bool, out: &mut Vec<u8>) {
+/// Writes an answer as HTTP/1.1, with what its route changes. The answer to a HEAD request has no body.
+pub fn write(answer: Answer<'_>, keep_alive: bool, facts: &Facts<'_>, out: &mut Vec<u8>) {
+    let edits = Edits::new(&facts.route.response, &UNCHANGED.response);
+    let is_wrong = matches!(answer.says, Says::Wrong { .. });
+    let is_ours = |name: &str| is_wrong && belongs_to_failures(name);
+    let body = body(answer, facts);
     out.extend_from_slice(b"HTTP/1.1 ");
     write_number(u64::from(answer.status), out);
     out.push(b' ');
     out.extend_from_slice(phrase(answer.status).as_bytes());
-    out.extend_from_slice(b"\r\ncontent-type: text/plain\r\ncache-control: no-store\r\n");
-    if answer.retry_after {
-        out.extend_from_slice(b"retry-after: 1\r\n");
+    out.extend_from_slice(b"\r\n");
+    let content_type = body.map(|(content_type, _)| content_type.as_bytes());
+    let forbidden = (answer.status >= 400).then_some(&b"no-store"[..]);
+    let soon = matches!(answer.says, Says::Wrong { retry_after: true, .. }).then_some(&b"1"[..]);
+    for (name, value) in [
+        ("date", Some(&facts.date[..])),
+        ("content-type", content_type),
+        ("cache-control", forbidden),
+        ("retry-after", soon),
+    ] {
+        if let Some(value) = value
+            && (is_ours(name) || !edits.drops(name.as_bytes()))
+        {
+            write_field(name.as_bytes(), value, out);
+        }
     }
-    if !keep_alive {
-        out.extend_from_slice(b"connection: close\r\n");
+    if let Says::Elsewhere(to) = answer.says
+        && !edits.drops(b"location")
+    {
+        write_location(to, facts, out);
     }
-    out.extend_from_slice(b"content-length: ");
-    write_number(answer.text.len() as u64 + 1, out);
-    out.extend_from_slice(b"\r\n\r\n");
-    if !to_head {
-        out.extend_from_slice(answer.text.as_bytes());
-        out.push(b'\n');
+    for (name, template) in edits.added().filter(|(name, _)| !is_ours(name)) {
+        write_edit(facts, name, template, out);
     }
+    write_connection(keep_alive, facts.head.version, out);
+    let (text, end) = body.map_or((&b""[..], ""), |(_, text)| text);
+    // These never have a body, and so no length (RFC 9110 §8.6).
+    if !matches!(answer.status, 204 | 304) {
+        out.extend_from_slice(b"content-length: ");
+        write_number((text.len() + end.len()) as u64, out);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    if facts.head.method != Method::Head {
+        out.extend_from_slice(text);
+        out.extend_from_slice(end.as_bytes());
+    }
+}
+
+/// The type of a body, and its bytes in two parts.
+type Body<'a> = (&'a str, (&'a [u8], &'a str));
+
+fn body<'a>(answer: Answer<'a>, facts: &Facts<'a>) -> Option<Body<'a>> {
+    let of_page = |page: &'a Page| (page.content_type.as_str(), (page.body.as_slice(), ""));
+    match answer.says {
+        Says::Wrong { text, .. } => Some(match facts.listener.errors.get(&answer.status) {
+            Some(page) => of_page(page),
+            None => ("text/plain", (text.as_bytes(), "\n")),
+        }),
+        Says::Page(page) if !matches!(answer.status, 204 | 205 | 304) => page.map(of_page),
+        Says::Page(_) | Says::Elsewhere(_) => None,
+    }
+}
+
+/// What no route changes in the answer to a failure: its body is ours, and whatever is said of the
+/// instances' responses must not let a cache keep it.
+fn belongs_to_failures(name: &str) -> bool {
+    matches!(name, "content-type" | "retry-after" | "surrogate-control")
+        || name.ends_with("cache-control")
+}
+
+/// Writes where the client is sent. A reference that begins with two slashes leads to another host (RFC
+/// 3986 §4.2), and browsers take a backslash for a slash: a path that a client made up stays with us.
+fn write_location(to: &Template, facts: &Facts<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"location: ");
+    let begins_with_path = to.parts.first() == Some(&Part::Variable(Variable::Path));
+    if begins_with_path && matches!(facts.head.path_only().get(1), Some(b'/' | b'\\')) {
+        out.extend_from_slice(b"/.");
+    }
+    facts.render(to, out);
+    out.extend_from_slice(b"\r\n");
 }
 
 fn phrase(status: u16) -> &'static str {
-    match status {
-        400 => "Bad Request",
-        404 => "Not Found",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        417 => "Expectation Failed",
-        431 => "Request Header Fields Too Large",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        _ => "Error",
-    }
+    let known = http::StatusCode::from_u16(status).ok();
+    known.and_then(|status| status.canonical_reason()).unwrap_or_default()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proxy::wire::http1::parse_response;
-    use crate::proxy::wire::{BodyLength, Method, ResponseHead};
-
-    #[test]
-    fn every_answer_is_a_valid_response() {
-        let failures = FailReason::ALL.into_iter().filter_map(for_failure);
-        let heads = [HeadError::TooManyFields, HeadError::Version, HeadError::Malformed("x")];
-        let others = [HEAD_TIMEOUT, TARGET_TOO_LONG, HEAD_TOO_LARGE, NO_ROUTE];
-        for answer in failures.chain(heads.map(|e| for_head(e).0)).chain(others) {
-            let mut out = Vec::new();
-            write(answer, false, false, &mut out);
-            let mut head = ResponseHead::default();
-            let len = parse_response(&out, Method::Get, &mut head).expect("valid").expect("whole");
-            assert_eq!(head.status, answer.status);
-            assert_ne!(phrase(answer.status), "Error", "{answer:?}");
-            assert_eq!(head.body, BodyLength::Exactly((out.len() - len) as u64));
-            assert!(!head.keep_alive);
-            assert_eq!(head.fields.value("retry-after").is_some(), answer.retry_after);
-        }
-    }
-}
+mod tests;

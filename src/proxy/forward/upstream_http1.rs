@@ -12,13 +12,14 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::base::Ms;
-use crate::model::Instance;
+use crate::model::{Instance, Rewrite};
 use crate::observe::FailReason;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::body::{BodyError, BodySource, PumpError, pump};
 use crate::proxy::forward::body_http1::{H1Sink, H1Source};
 use crate::proxy::forward::connection::{Connection, Ending, Responder};
 use crate::proxy::patience::{GaveUp, HasLeft, LOOK, Patience};
+use crate::proxy::rewrite::Facts;
 use crate::proxy::scratch::AttemptScratch;
 use crate::proxy::snapshot::PoolView;
 use crate::proxy::suspicion::{peers_answer, suspect};
@@ -39,6 +40,8 @@ pub struct Attempt<'a> {
     pub instance: &'a Arc<Instance>,
     /// The request.
     pub head: &'a RequestHead,
+    /// What is known of it.
+    pub facts: &'a Facts<'a>,
     /// Do not use a kept connection.
     pub fresh: bool,
     /// When the exchange as a whole must be over.
@@ -132,6 +135,10 @@ impl Attempt<'_> {
         self.connection.worker
     }
 
+    fn rewrite(&self) -> &Rewrite {
+        &self.view.pool.upstream.rewrite
+    }
+
     /// For what the instance sends and takes.
     fn patience<'a>(&self, timer: &'a Timer) -> Patience<'a> {
         Patience::new(timer, self.view.pool.timeouts.response, self.overdue_at)
@@ -157,7 +164,7 @@ pub async fn attempt(
     let mut buffer = worker.buffers.borrow();
     let AttemptScratch { response, to_instance } = scratch;
     to_instance.clear();
-    write_request(attempt.head, attempt.connection.forwarded, to_instance);
+    write_request(attempt.facts, attempt.rewrite(), to_instance);
     let sent_at = Cell::new(Ms::NEVER);
     let mut wait = Wait { attempt, reused, heard: false, repeatable: false, sent_at: &sent_at };
     let mut reading = Reading { half: &mut half, buffer: &mut buffer };
@@ -170,7 +177,8 @@ pub async fn attempt(
             let has_left = || body.has_left();
             wait.response_head(&mut reading, response, client, &has_left).await?;
             if attempt.is_switch(response) {
-                client.switch(response).await.map_err(|error| Failure::Cut(error.of_client()))?;
+                let told = client.switch(response, attempt.facts, attempt.rewrite()).await;
+                told.map_err(|error| Failure::Cut(error.of_client()))?;
                 let status = response.status;
                 return Ok(Done::Switched { status, stream, buffer });
             }
@@ -288,7 +296,7 @@ async fn relay(
     let Reading { half, buffer } = reading;
     let patience = attempt.patience(attempt.connection.timer).unless(has_left);
     let mut source = H1Source::new(half, buffer, response.body, patience);
-    let mut sink = client.start(response, attempt.overdue_at);
+    let mut sink = client.start(response, attempt.facts, attempt.rewrite(), attempt.overdue_at);
     match pump(&mut source, &mut sink).await {
         Ok(()) => {
             let done = source.is_done();
@@ -342,12 +350,16 @@ impl Wait<'_> {
                         match response.status {
                             101 if self.may_switch(response) => return Ok(()),
                             101 => return Err(UNASKED),
-                            100..200 if interim == INTERIM_MAX => return Err(UNASKED),
+                            100 | 102..200 if interim == INTERIM_MAX => return Err(UNASKED),
                             // The client got its 100 from us when we asked for its body.
                             100 => interim += 1,
-                            100..200 => {
+                            102..200 => {
                                 interim += 1;
-                                client.interim(response);
+                                client.interim(
+                                    response,
+                                    self.attempt.facts,
+                                    self.attempt.rewrite(),
+                                );
                             }
                             _ => return Ok(()),
                         }

@@ -4,7 +4,9 @@ mod read;
 mod write;
 
 pub use read::{FIELDS_MAX, HeadError, parse_request, parse_response};
-pub use write::{Forwarded, write_number, write_request, write_response};
+pub use write::{
+    write_connection, write_edit, write_field, write_number, write_request, write_response,
+};
 
 #[cfg(test)]
 mod tests;

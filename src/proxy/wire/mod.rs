@@ -8,6 +8,7 @@
 //! are rebuilt from what was understood, never copied.
 
 pub mod chunked;
+pub mod date;
 pub mod head;
 pub mod http1;
 
