@@ -10,7 +10,7 @@ use tidegate::proxy::balance::{Ask, Picker};
 use tidegate::proxy::route::{Destination, RouteTable};
 use tidegate::proxy::wire::chunked::{Decoded, Decoder};
 use tidegate::proxy::wire::http1::{
-    Forwarded, parse_request, parse_response, write_request, write_response,
+    Forwarded, HeadLimits, parse_request, parse_response, write_request, write_response,
 };
 use tidegate::proxy::wire::{BodyLength, Method, RequestHead, ResponseHead, Version};
 
@@ -28,7 +28,7 @@ fn heads(c: &mut Criterion) {
     c.bench_function("request head: read, write", |b| {
         b.iter(|| {
             out.clear();
-            parse_request(black_box(REQUEST), &mut request).expect("valid");
+            parse_request(black_box(REQUEST), &HeadLimits::default(), &mut request).expect("valid");
             write_request(&request, forwarded, &mut out);
         });
     });
@@ -98,7 +98,7 @@ fn routes(c: &mut Criterion) {
         .collect();
     let table = RouteTable::build(routes.iter().zip((0..).map(Destination::Pool)));
     let mut head = RequestHead::default();
-    parse_request(REQUEST, &mut head).expect("valid");
+    parse_request(REQUEST, &HeadLimits::default(), &mut head).expect("valid");
     c.bench_function("route by host, 101 routes", |b| b.iter(|| table.find(black_box(&head))));
 }
 

@@ -17,6 +17,7 @@ use crate::proxy::buffer::{BUFFER_BYTES, Buffer};
 use crate::proxy::forward::body::{BodyError, BodySink, BodySource, PumpError};
 use crate::proxy::timer::Timer;
 use crate::proxy::wire::chunked::{Decoded, Decoder, LAST, write_chunk_line};
+use crate::proxy::wire::head::Fields;
 use crate::proxy::wire::{BodyLength, Piece};
 
 /// What is still to come of a body is spliced from this many bytes on; less is cheaper copied, because
@@ -43,6 +44,8 @@ pub struct H1Source<'a, 's> {
     /// The client waits for `100 Continue` before it sends the first byte.
     invite: bool,
     trailers: Vec<u8>,
+    /// What `Connection` names here goes no further, in trailers either.
+    head: &'a Fields,
     bytes: u64,
 }
 
@@ -56,12 +59,13 @@ enum Left {
 }
 
 impl<'a, 's> H1Source<'a, 's> {
-    /// The body of length `body` whose first bytes may be in `buffer`. A pause longer than `pause`
+    /// The body of length `body`, behind `head`, whose first bytes may be in `buffer`. A pause longer than `pause`
     /// ends it.
     pub fn new(
         half: &'a mut ReadHalf<'s>,
         buffer: &'a mut Buffer,
         body: BodyLength,
+        head: &'a Fields,
         timer: &'a Timer,
         pause: Duration,
     ) -> Self {
@@ -81,6 +85,7 @@ impl<'a, 's> H1Source<'a, 's> {
             begun: false,
             invite: false,
             trailers: Vec::new(),
+            head,
             bytes: 0,
         }
     }
@@ -138,7 +143,7 @@ impl<'a, 's> H1Source<'a, 's> {
                     Ok(None)
                 }
                 Decoded::End { skip } => {
-                    self.trailers = std::mem::take(decoder).into_trailers();
+                    self.trailers = std::mem::take(decoder).into_trailers(self.head);
                     let none = self.trailers.is_empty();
                     self.left = if none { Left::Nothing } else { Left::Trailers };
                     self.consume(skip);

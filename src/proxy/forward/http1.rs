@@ -24,7 +24,7 @@ use crate::proxy::forward::respond::{self, Answer};
 use crate::proxy::snapshot::ListenerView;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream::is_quiet;
-use crate::proxy::wire::http1::{Forwarded, parse_request, write_response};
+use crate::proxy::wire::http1::{Forwarded, HeadLimits, parse_request, write_response};
 use crate::proxy::wire::{BodyLength, Method, RequestHead, ResponseHead, Version};
 use crate::proxy::worker::Worker;
 
@@ -96,7 +96,8 @@ async fn burst(
             }
         }
         let pause = view.listener.timeouts.body;
-        let mut body = H1Source::new(&mut reading, &mut buffer, head.body, body_timer, pause);
+        let (fields, length) = (&head.fields, head.body);
+        let mut body = H1Source::new(&mut reading, &mut buffer, length, fields, body_timer, pause);
         body.invite_first(head.expects_continue);
         let snapshot = worker.snapshot();
         let mut responder = H1Responder {
@@ -151,9 +152,10 @@ async fn read_head(
     let timer = connection.timer;
     let deadline = timer.after(connection.listener.listener.timeouts.head);
     let shard = &connection.listener.meter.shards[connection.worker.index];
+    let limits = HeadLimits::default();
     loop {
         if !buffer.is_empty() {
-            match parse_request(buffer.filled(), head) {
+            match parse_request(buffer.filled(), &limits, head) {
                 Ok(Some(len)) => {
                     buffer.consume(len);
                     shard.bytes_in.add(len as u64);

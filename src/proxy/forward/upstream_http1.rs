@@ -222,7 +222,7 @@ async fn relay(
     attempt.instance.vitals.count_response(response.status);
     let timer = attempt.connection.timer;
     let pause = attempt.view.pool.timeouts.response;
-    let mut source = H1Source::new(reading, buffer, response.body, timer, pause);
+    let mut source = H1Source::new(reading, buffer, response.body, &response.fields, timer, pause);
     let mut sink = client.start(response);
     match pump(&mut source, &mut sink).await {
         Ok(()) => {

@@ -3,6 +3,8 @@
 //! A head owns a copy of its bytes and refers to them by [`Span`]s. Both vectors are kept from one
 //! message to the next, so a connection in steady state allocates nothing for its heads.
 
+use crate::proxy::wire::line::members;
+
 /// A part of a head's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Span {
@@ -125,6 +127,21 @@ impl Known {
         }
     }
 
+    /// Whether `name` is a known name with underscores for dashes. CGI and what came after it cannot
+    /// tell the two apart, so such a field could pass for ours behind our back.
+    pub fn is_imitated_by(name: &[u8]) -> bool {
+        let mut dashed = [0; 17];
+        // The lengths of the names above that have a dash.
+        if !matches!(name.len(), 10 | 14..=17) || !name.contains(&b'_') {
+            return false;
+        }
+        let dashed = &mut dashed[..name.len()];
+        for (to, from) in dashed.iter_mut().zip(name) {
+            *to = if *from == b'_' { b'-' } else { *from };
+        }
+        Self::from_name(dashed) != Self::Other
+    }
+
     /// Speaks to the next hop only, or is rebuilt from what was understood: never copied
     /// (RFC 9110 §7.6.1).
     pub fn is_hop_by_hop(self) -> bool {
@@ -151,14 +168,15 @@ pub struct Field {
     pub value: Span,
     /// Which known field it is.
     pub known: Known,
-    /// Whether `Connection` names it, so that it stays on this hop.
+    /// It stays on this hop: `Connection` names it, or it imitates a known field
+    /// ([`Known::is_imitated_by`]).
     pub nominated: bool,
 }
 
 /// The bytes and field lines that both kinds of head have.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Fields {
-    /// The head as it came; spans point into it.
+    /// The head as it came, and behind it what had to be spelt out; spans point into it.
     pub bytes: Vec<u8>,
     /// In the order they came.
     pub lines: Vec<Field>,
@@ -178,6 +196,21 @@ impl Fields {
             .map(|line| self.get(line.value))
     }
 
+    /// Where `part`, which [`Fields::get`] gave, lies.
+    pub fn span_of(&self, part: &[u8]) -> Span {
+        let start = (part.as_ptr() as usize).wrapping_sub(self.bytes.as_ptr() as usize);
+        debug_assert!(start + part.len() <= self.bytes.len(), "a part lies within its head");
+        Span { start: start as u32, len: part.len() as u32 }
+    }
+
+    /// Whether a `Connection` field names `name`: neither header nor trailer fields of this name go
+    /// further (RFC 9110 §7.6.1).
+    pub fn nominates(&self, name: &[u8]) -> bool {
+        self.lines.iter().filter(|line| line.known == Known::Connection).any(|line| {
+            members(self.get(line.value)).any(|option| option.eq_ignore_ascii_case(name))
+        })
+    }
+
     /// Forgets everything but the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -194,7 +227,8 @@ pub struct RequestHead {
     pub method: Method,
     /// The method's name.
     pub method_name: Span,
-    /// Path and query: starts with a slash, or is `*`.
+    /// Path and query: starts with a slash, or is `*`; empty for CONNECT, which asks for its
+    /// authority alone.
     pub path: Span,
     /// Host and port that the client asked for; empty if it did not say (HTTP/1.0).
     pub authority: Span,
@@ -206,6 +240,9 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// The client waits for `100 Continue` before it sends its body.
     pub expects_continue: bool,
+    /// The client asks to switch to this protocol (RFC 9110 §7.8), the first of its offers that may
+    /// be offered on: never HTTP/2, and never beside a body.
+    pub upgrade: Option<Span>,
 }
 
 impl RequestHead {
@@ -242,4 +279,6 @@ pub struct ResponseHead {
     pub body: BodyLength,
     /// Whether the instance lets the connection stay.
     pub keep_alive: bool,
+    /// The protocol that a 101 has switched to; `None` if it does not say so properly.
+    pub upgrade: Option<Span>,
 }
