@@ -11,5 +11,6 @@ mod load;
 mod origin;
 mod scaling;
 mod streaming;
+mod strict;
 mod tcp;
 mod tools;

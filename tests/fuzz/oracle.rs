@@ -224,7 +224,11 @@ pub fn response(input: &[u8], method: &str) -> Option<(Head, u16)> {
 /// What came of a chunked body.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Chunks {
-    Whole { data: Vec<u8>, trailers: Vec<(String, Vec<u8>)>, len: usize },
+    Whole {
+        data: Vec<u8>,
+        trailers: Vec<(String, Vec<u8>)>,
+        len: usize,
+    },
     Broken,
     /// Cut off; what is there may be right or not.
     Cut,
@@ -276,9 +280,8 @@ pub fn chunked(input: &[u8]) -> Chunks {
 
 /// Whether this is `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )`.
 fn is_extension(text: &[u8]) -> bool {
-    let token = |text: &[u8]| {
-        text.iter().take_while(|b| is_token(&char::from(**b).to_string())).count()
-    };
+    let token =
+        |text: &[u8]| text.iter().take_while(|b| is_token(&char::from(**b).to_string())).count();
     let bws = |text: &[u8]| text.iter().take_while(|b| b" \t".contains(b)).count();
     let mut rest = text;
     while !rest.is_empty() {
