@@ -253,6 +253,7 @@ pub fn chunked(input: &[u8]) -> Chunks {
         let size = std::str::from_utf8(&line[..digits]).expect("hex");
         let size = usize::from_str_radix(size, 16).expect("15 digits");
         at += end + 2;
+        extensions = extensions.saturating_sub(size);
         if size == 0 {
             break;
         }

@@ -11,8 +11,8 @@ use crate::proxy::wire::line::{self, Line};
 /// Longest chunk line: 15 hex digits and extensions.
 const LINE_MAX: usize = 256;
 
-/// Most bytes of extensions in one body: they carry nothing, and cost as much as data.
-const EXTENSIONS_MAX: usize = 8 * 1024;
+/// How many bytes extensions may be ahead of the data: they carry nothing, and cost as much.
+const EXTENSIONS_MAX: u64 = 8 * 1024;
 
 /// Longest trailer section.
 const TRAILERS_MAX: usize = 8 * 1024;
@@ -35,8 +35,8 @@ pub struct Decoder {
     digits: u32,
     /// Bytes seen of the current line.
     line: usize,
-    /// Bytes seen of extensions.
-    extensions: usize,
+    /// How many bytes extensions are ahead of the data.
+    extensions: u64,
     trailers: Trailers,
 }
 
@@ -208,6 +208,7 @@ impl Decoder {
             }
             (State::SizeLf, b'\n') => {
                 (self.line, self.digits) = (0, 0);
+                self.extensions = self.extensions.saturating_sub(self.size);
                 if self.size == 0 { State::Trailers } else { State::Data }
             }
             (State::DataCr, b'\r') => State::DataLf,
@@ -356,6 +357,7 @@ pub const LAST: &[u8] = b"0\r\n";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::wire::Field;
 
     /// Decodes `input` in steps of at most `step` bytes; what it carried and what was left.
     fn decode(input: &[u8], step: usize) -> Result<(Vec<u8>, Vec<u8>, usize), ChunkError> {
@@ -438,6 +440,66 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn extensions_follow_their_grammar() {
+        for (extension, right) in [
+            (";a", true),
+            (";a=b", true),
+            (" ;\ta = \"b\\\"\t;\" ; c", true),
+            (";a=\"\"", true),
+            (";a=\"\u{e9}\"", true),
+            (";", false),
+            (";a;", false),
+            (";=b", false),
+            (";a=", false),
+            (";a b", false),
+            (";a ", false),
+            (" ", false),
+            (";a=\"b", false),
+            (";a=\"b\"c", false),
+            (";a=\"\\\"", false),
+            (";\u{e9}", false),
+        ] {
+            let wire = format!("1{extension}\r\nx\r\n0{extension}\r\n\r\n");
+            let decoded = decode(wire.as_bytes(), 3);
+            assert_eq!(decoded.is_ok(), right, "{extension:?}: {decoded:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_not_all_extensions() {
+        let chunk =
+            |size: usize| format!("{size:x};{}\r\n{}\r\n", "a".repeat(200), "x".repeat(size));
+        let many = |size| chunk(size).repeat(100) + "0\r\n\r\n";
+        assert_eq!(decode(many(1).as_bytes(), 64), Err(ChunkError("too many chunk extensions")));
+        assert!(decode(many(200).as_bytes(), 64).is_ok());
+        let long = format!("1;{}\r\nx\r\n", "a".repeat(255));
+        assert_eq!(decode(long.as_bytes(), 64), Err(ChunkError("chunk line too long")));
+    }
+
+    #[test]
+    fn trailers_that_decide_about_the_message_are_dropped() {
+        let mut head = Fields::default();
+        let field = |name: &str| format!("0\r\n{name}: 1\r\nx-kept:\t2 \r\n\r\n");
+        for name in ["Host", "te", "CONTENT-LENGTH", "Cookie", "If-Match", "X_Forwarded_For", "Via"]
+        {
+            let expected = Ok((vec![], b"x-kept: 2\r\n".to_vec(), 0));
+            assert_eq!(decode(field(name).as_bytes(), 4), expected, "{name}");
+        }
+        let mut decoder = Decoder::default();
+        decoder.decode(field("x-hop").as_bytes()).expect("valid");
+        head.bytes = b"close, X-Hop".to_vec();
+        let value = crate::proxy::wire::head::Span { start: 0, len: 12 };
+        let name = Default::default();
+        head.lines = vec![Field { name, value, known: Known::Connection, nominated: false }];
+        assert_eq!(decoder.clone().into_trailers(&Fields::default()).len(), 21);
+        assert_eq!(decoder.into_trailers(&head), b"x-kept: 2\r\n");
+        let many = format!("0\r\n{}\r\n", "a: b\r\n".repeat(33));
+        assert_eq!(decode(many.as_bytes(), 9), Err(ChunkError("too many trailer fields")));
+        let large = format!("0\r\na: {}\r\n\r\n", "b".repeat(8192));
+        assert_eq!(decode(large.as_bytes(), 99), Err(ChunkError("trailers too large")));
     }
 
     #[test]
