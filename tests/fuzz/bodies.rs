@@ -170,11 +170,11 @@ enum End {
 }
 
 impl Message {
-    fn told(&self) -> (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>) {
+    fn told(&self) -> [Vec<u8>; 5] {
         let get = |span| self.head.fields.get(span).to_vec();
         let head = &self.head;
         let (data, trailers) = (self.data.clone(), self.trailers.clone());
-        (get(head.method_name), get(head.authority), get(head.path), data, trailers)
+        [get(head.method_name), get(head.authority), get(head.path), data, trailers]
     }
 
     fn sent_on(&self) -> Vec<u8> {

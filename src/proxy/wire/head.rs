@@ -91,6 +91,7 @@ pub enum Known {
     Expect,
     Forwarded,
     Host,
+    Http2Settings,
     KeepAlive,
     ProxyConnection,
     Te,
@@ -118,6 +119,7 @@ impl Known {
             10 if is("connection") => Self::Connection,
             10 if is("keep-alive") => Self::KeepAlive,
             14 if is("content-length") => Self::ContentLength,
+            14 if is("http2-settings") => Self::Http2Settings,
             15 if is("x-forwarded-for") => Self::XForwardedFor,
             16 if is("proxy-connection") => Self::ProxyConnection,
             16 if is("x-forwarded-host") => Self::XForwardedHost,
@@ -149,6 +151,7 @@ impl Known {
             self,
             Self::Connection
                 | Self::ContentLength
+                | Self::Http2Settings
                 | Self::KeepAlive
                 | Self::ProxyConnection
                 | Self::Te

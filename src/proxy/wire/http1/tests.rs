@@ -25,7 +25,7 @@ const FORWARDED: Forwarded<'_> = Forwarded { client: "192.0.2.7", scheme: "http"
 fn a_request_goes_on_with_our_framing_and_without_this_hops_fields() {
     let head = request(
         "POST /a?b=c HTTP/1.1\r\nHost: Example.com:8080\r\nConnection: close, X-Secret\r\n\
-         X-Secret: 1\r\nKeep-Alive: timeout=5\r\nTE: trailers\r\nUpgrade: h2c\r\n\
+         X-Secret: 1\r\nHTTP2-Settings: AAM\r\nKeep-Alive: timeout=5\r\nTE: trailers\r\nUpgrade: h2c\r\n\
          X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nAccept: */*\r\n\
          Expect: 100-continue\r\nContent-Length: 3\r\n\r\n",
     )
