@@ -15,7 +15,9 @@ use tidegate::proxy::balance::{Ask, Picker};
 use tidegate::proxy::rewrite::{Facts, RequestId, UNCHANGED};
 use tidegate::proxy::route::{Destination, RouteTable};
 use tidegate::proxy::wire::chunked::{Decoded, Decoder};
-use tidegate::proxy::wire::http1::{parse_request, parse_response, write_request, write_response};
+use tidegate::proxy::wire::http1::{
+    HeadLimits, parse_request, parse_response, write_request, write_response,
+};
 use tidegate::proxy::wire::{BodyLength, Method, RequestHead, ResponseHead};
 
 const REQUEST: &[u8] = b"GET /shop/basket?item=42 HTTP/1.1\r\nHost: shop.example.com\r\n\
@@ -70,7 +72,7 @@ fn heads(c: &mut Criterion) {
     c.bench_function("request head: read, write", |b| {
         b.iter(|| {
             out.clear();
-            parse_request(black_box(REQUEST), &mut request).expect("valid");
+            parse_request(black_box(REQUEST), &HeadLimits::default(), &mut request).expect("valid");
             let facts = facts(&request, &listener, &mut entropy, &UNCHANGED);
             write_request(&facts, &UNCHANGED, &mut out);
         });
@@ -107,7 +109,7 @@ fn edits(c: &mut Criterion) {
     let lines: String = (0..99).map(|n| format!("X-Field-{n}: value {n}\r\n")).collect();
     let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
     let mut request = RequestHead::default();
-    parse_request(text.as_bytes(), &mut request).expect("valid");
+    parse_request(text.as_bytes(), &HeadLimits::default(), &mut request).expect("valid");
     let value = Template::parse("{client} asks for {path}").expect("a template");
     let route = FieldEdits {
         remove: (0..10).map(|n| format!("x-field-{}", n * 20)).collect(),
@@ -187,7 +189,7 @@ fn routes(c: &mut Criterion) {
         .collect();
     let table = RouteTable::build(routes.iter().zip((0..).map(Destination::Pool)));
     let mut head = RequestHead::default();
-    parse_request(REQUEST, &mut head).expect("valid");
+    parse_request(REQUEST, &HeadLimits::default(), &mut head).expect("valid");
     c.bench_function("route by host, 101 routes", |b| b.iter(|| table.find(black_box(&head))));
 }
 

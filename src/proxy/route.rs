@@ -109,7 +109,7 @@ impl Rule {
 mod tests {
     use super::*;
     use crate::model::Action;
-    use crate::proxy::wire::http1::parse_request;
+    use crate::proxy::wire::http1::{HeadLimits, parse_request};
 
     fn route(host: HostPattern, path_prefix: &str, method: &str, header: &str) -> Route {
         Route {
@@ -153,7 +153,7 @@ mod tests {
         ] {
             let text = format!("{line} HTTP/1.1\r\nHost: {host}\r\n{extra}\r\n");
             let mut head = RequestHead::default();
-            parse_request(text.as_bytes(), &mut head).expect("a request");
+            parse_request(text.as_bytes(), &HeadLimits::default(), &mut head).expect("a request");
             let found = table.find(&head).map(|rule| &rule.destination);
             assert!(
                 matches!(found, Some(Destination::Pool(pool)) if *pool == expected),
@@ -167,7 +167,8 @@ mod tests {
         let only = route(HostPattern::Any, "/a", "", "");
         let table = RouteTable::build([(&only, Destination::Pool(0))].into_iter());
         let mut head = RequestHead::default();
-        parse_request(b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n", &mut head).expect("a request");
+        parse_request(b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n", &HeadLimits::default(), &mut head)
+            .expect("a request");
         assert!(table.find(&head).is_none());
     }
 }

@@ -12,5 +12,6 @@ mod origin;
 mod rewrite;
 mod scaling;
 mod streaming;
+mod strict;
 mod tcp;
 mod tools;

@@ -76,7 +76,9 @@ impl Peer {
                     value("content-length:").and_then(|v| v.parse().ok()).unwrap_or(0);
                 let chunked = value("transfer-encoding:").is_some();
                 let whole = if chunked {
-                    request[end..].ends_with(b"0\r\n\r\n")
+                    let body = &request[end - 2..];
+                    let last = body.windows(5).any(|five| five == b"\r\n0\r\n");
+                    last && body.ends_with(b"\r\n\r\n")
                 } else {
                     request.len() >= end + length
                 };

@@ -18,6 +18,7 @@ use crate::proxy::forward::body::{BodyError, BodySink, BodySource, Piece, PumpEr
 use crate::proxy::patience::Patience;
 use crate::proxy::wire::BodyLength;
 use crate::proxy::wire::chunked::{Decoded, Decoder, LAST, write_chunk_line};
+use crate::proxy::wire::head::Fields;
 
 /// What is still to come of a body is spliced from this many bytes on; less is cheaper copied, because
 /// a pipe costs two more system calls. A body of 64 KiB has 48 left when its first buffer has been
@@ -42,6 +43,8 @@ pub struct H1Source<'a, 's> {
     /// The client waits for `100 Continue` before it sends the first byte.
     invite: bool,
     trailers: Vec<u8>,
+    /// What `Connection` names here goes no further, in trailers either.
+    head: &'a Fields,
     bytes: u64,
     /// How much more data may come.
     data_left: u64,
@@ -57,11 +60,12 @@ enum Left {
 }
 
 impl<'a, 's> H1Source<'a, 's> {
-    /// The body of length `body` whose first bytes may be in `buffer`.
+    /// The body of length `body`, behind `head`, whose first bytes may be in `buffer`.
     pub fn new(
         half: &'a mut ReadHalf<'s>,
         buffer: &'a mut Buffer,
         body: BodyLength,
+        head: &'a Fields,
         patience: Patience<'a>,
     ) -> Self {
         let left = match body {
@@ -79,6 +83,7 @@ impl<'a, 's> H1Source<'a, 's> {
             begun: false,
             invite: false,
             trailers: Vec::new(),
+            head,
             bytes: 0,
             data_left: u64::MAX,
         }
@@ -144,7 +149,7 @@ impl<'a, 's> H1Source<'a, 's> {
                     Ok(None)
                 }
                 Decoded::End { skip } => {
-                    self.trailers = std::mem::take(decoder).into_trailers();
+                    self.trailers = std::mem::take(decoder).into_trailers(self.head);
                     let none = self.trailers.is_empty();
                     self.left = if none { Left::Nothing } else { Left::Trailers };
                     self.consume(skip);

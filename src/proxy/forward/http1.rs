@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::base::Ms;
-use crate::model::{ListenerLimits, Rewrite};
+use crate::model::{ConnectMethod, ListenerLimits, Rewrite};
 use crate::observe::{ListenerShard, RefuseReason};
 use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::body::{BodyError, BodySource};
@@ -31,7 +31,7 @@ use crate::proxy::scratch::Scratch;
 use crate::proxy::snapshot::ListenerView;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream::is_quiet;
-use crate::proxy::wire::http1::{parse_request, write_response};
+use crate::proxy::wire::http1::{HeadLimits, parse_request, write_response};
 use crate::proxy::wire::{BodyLength, RequestHead, ResponseHead, Version};
 use crate::proxy::worker::Worker;
 
@@ -122,8 +122,9 @@ async fn burst(
         *requests = requests.saturating_sub(1);
         let pause = view.listener.timeouts.body;
         let patience = Patience::new(body_timer, pause, Ms::NEVER).with_rate(limits.body_rate);
+        let (fields, length) = (&head.fields, head.body);
         let mut body =
-            H1Source::new(&mut reading, &mut buffer, head.body, patience).at_most(limits.body);
+            H1Source::new(&mut reading, &mut buffer, length, fields, patience).at_most(limits.body);
         body.invite_first(head.expects_continue);
         let snapshot = worker.snapshot();
         let mut responder = H1Responder {
@@ -208,9 +209,15 @@ async fn read_head(
     let timer = connection.timer;
     let deadline = timer.after(connection.listener.listener.timeouts.head);
     let shard = &connection.listener.meter.shards[connection.worker.index];
+    let ListenerLimits { fields, target, .. } = connection.listener.listener.limits;
+    let limits = HeadLimits {
+        fields: fields as usize,
+        target: target as usize,
+        allow_connect: connection.listener.listener.connect == ConnectMethod::Forward,
+    };
     loop {
         if !buffer.is_empty() {
-            match parse_request(buffer.filled(), head) {
+            match parse_request(buffer.filled(), &limits, head) {
                 Ok(Some(len)) => {
                     buffer.consume(len);
                     shard.bytes_in.add(len as u64);

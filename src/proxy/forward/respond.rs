@@ -89,6 +89,7 @@ pub fn for_head(error: HeadError) -> (Answer<'static>, RefuseReason) {
         HeadError::TooManyFields => {
             (answer(431, "too many header fields"), RefuseReason::HeadTooLarge)
         }
+        HeadError::TargetTooLong => (TARGET_TOO_LONG, RefuseReason::TargetTooLong),
         HeadError::Version => {
             (answer(505, "HTTP version not supported"), RefuseReason::Unsupported)
         }

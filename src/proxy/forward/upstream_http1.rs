@@ -295,7 +295,7 @@ async fn relay(
     attempt.instance.vitals.count_response(response.status);
     let Reading { half, buffer } = reading;
     let patience = attempt.patience(attempt.connection.timer).unless(has_left);
-    let mut source = H1Source::new(half, buffer, response.body, patience);
+    let mut source = H1Source::new(half, buffer, response.body, &response.fields, patience);
     let mut sink = client.start(response, attempt.facts, attempt.rewrite(), attempt.overdue_at);
     match pump(&mut source, &mut sink).await {
         Ok(()) => {

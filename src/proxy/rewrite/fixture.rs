@@ -9,7 +9,7 @@ use crate::model::{
     Protocol, ProxyHeader, SocketOptions, Template,
 };
 use crate::proxy::wire::RequestHead;
-use crate::proxy::wire::http1::parse_request;
+use crate::proxy::wire::http1::{HeadLimits, parse_request};
 
 /// A listener with nothing special, which makes no request ids.
 pub(crate) fn listener() -> Listener {
@@ -48,7 +48,7 @@ pub(crate) fn facts<'a>(head: &'a RequestHead, listener: &'a Listener) -> Facts<
 /// The head of a request.
 pub(crate) fn request(text: &str) -> RequestHead {
     let mut head = RequestHead::default();
-    let len = parse_request(text.as_bytes(), &mut head).expect("a request");
+    let len = parse_request(text.as_bytes(), &HeadLimits::default(), &mut head).expect("a request");
     assert_eq!(len, Some(text.len()), "the whole text is one head");
     head
 }

@@ -2,12 +2,17 @@
 //! few bytes that encoding takes.
 //!
 //! Chunks are never passed on as they came: data goes out in chunks of our own, extensions are
-//! dropped, so a chunk line that another parser would read differently cannot get through.
+//! read by their grammar and dropped, so a chunk line that another parser would read differently
+//! cannot get through.
 
-use crate::proxy::wire::head::Known;
+use crate::proxy::wire::head::{Fields, Known};
+use crate::proxy::wire::line::{self, Line};
 
-/// Longest chunk line: 16 hex digits and extensions.
+/// Longest chunk line: 15 hex digits and extensions.
 const LINE_MAX: usize = 256;
+
+/// How many bytes extensions may be ahead of the data: they carry nothing, and cost as much.
+const EXTENSIONS_MAX: u64 = 8 * 1024;
 
 /// Longest trailer section.
 const TRAILERS_MAX: usize = 8 * 1024;
@@ -24,21 +29,28 @@ pub struct ChunkError(pub &'static str);
 #[derive(Clone, Debug, Default)]
 pub struct Decoder {
     state: State,
+    /// The size of the current chunk, as far as it is known; then what is left of it.
+    size: u64,
+    /// Hex digits of the size so far.
+    digits: u32,
     /// Bytes seen of the current line.
     line: usize,
-    trailers: Vec<u8>,
+    /// How many bytes extensions are ahead of the data.
+    extensions: u64,
+    trailers: Trailers,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum State {
-    /// Hex digits of a size; `digits` so far.
-    Size { size: u64, digits: u32 },
+    /// The size of a chunk.
+    #[default]
+    Size,
     /// A chunk extension, dropped.
-    Extension { size: u64 },
+    Extension(Extension),
     /// After the CR of a chunk line.
-    SizeLf { size: u64 },
+    SizeLf,
     /// Inside a chunk.
-    Data { left: u64 },
+    Data,
     /// After a chunk.
     DataCr,
     /// After the CR after a chunk.
@@ -49,10 +61,38 @@ enum State {
     Done,
 }
 
-impl Default for State {
-    fn default() -> Self {
-        Self::Size { size: 0, digits: 0 }
-    }
+/// `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 §7.1.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Extension {
+    /// White space before a semicolon.
+    Before,
+    /// After a semicolon.
+    Semicolon,
+    /// In a name.
+    Name,
+    /// White space after a name.
+    AfterName,
+    /// After an equals sign.
+    Equals,
+    /// In an unquoted value.
+    Token,
+    /// In a quoted value.
+    Quoted,
+    /// After a backslash in a quoted value.
+    Escaped,
+    /// After the closing quote.
+    AfterQuoted,
+}
+
+/// The trailer section, as far as it was read.
+#[derive(Clone, Debug, Default)]
+struct Trailers {
+    /// Lines that are kept.
+    kept: Vec<u8>,
+    /// What is here of a line that is not.
+    partial: Vec<u8>,
+    fields: usize,
+    bytes: usize,
 }
 
 /// What [`Decoder::decode`] found.
@@ -86,14 +126,17 @@ impl Decoder {
         let mut at = 0;
         while at < input.len() {
             match self.state {
-                State::Data { left } => {
-                    let len = usize::try_from(left).unwrap_or(usize::MAX).min(input.len() - at);
-                    let left = left - len as u64;
-                    self.state = if left == 0 { State::DataCr } else { State::Data { left } };
+                State::Data => {
+                    let left = usize::try_from(self.size).unwrap_or(usize::MAX);
+                    let len = left.min(input.len() - at);
+                    self.size -= len as u64;
+                    if self.size == 0 {
+                        self.state = State::DataCr;
+                    }
                     return Ok(Decoded::Data { skip: at, len });
                 }
                 State::Trailers => {
-                    let (used, done) = self.read_trailers(&input[at..])?;
+                    let (used, done) = self.trailers.read(&input[at..])?;
                     at += used;
                     if done {
                         self.state = State::Done;
@@ -116,10 +159,20 @@ impl Decoder {
         !input.is_empty() && !matches!(self.clone().decode(input), Ok(Decoded::More { .. }))
     }
 
-    /// The trailer section as `name: value CRLF` lines, once the end was found; framing and routing
-    /// fields are not among them (RFC 9110 §6.5.1).
-    pub fn into_trailers(self) -> Vec<u8> {
-        self.trailers
+    /// The trailer section as `name: value CRLF` lines, once the end was found. Fields that decide
+    /// about the message are not among them (RFC 9110 §6.5.1), nor are those that `Connection` in
+    /// `head` nominates.
+    pub fn into_trailers(self, head: &Fields) -> Vec<u8> {
+        let mut kept = self.trailers.kept;
+        let mut at = 0;
+        while let Ok(Some(Line::Field(field))) = line::read(&kept[at..]) {
+            if head.nominates(&kept[at..at + field.name]) {
+                kept.drain(at..at + field.len);
+            } else {
+                at += field.len;
+            }
+        }
+        kept
     }
 
     fn read_framing(&mut self, byte: u8) -> Result<(), ChunkError> {
@@ -128,68 +181,164 @@ impl Decoder {
             return Err(ChunkError("chunk line too long"));
         }
         self.state = match (self.state, byte) {
-            (State::Size { size, digits }, digit) if digit.is_ascii_hexdigit() => {
-                if digits >= 15 {
+            (State::Size, digit) if digit.is_ascii_hexdigit() => {
+                if self.digits >= 15 {
                     return Err(ChunkError("chunk size too large"));
                 }
                 let digit = (digit as char).to_digit(16).unwrap_or_default();
-                State::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }
+                self.size = self.size << 4 | u64::from(digit);
+                self.digits += 1;
+                State::Size
             }
-            (State::Size { digits: 0, .. }, _) => return Err(ChunkError("no chunk size")),
-            (State::Size { size, .. } | State::Extension { size }, b'\r') => State::SizeLf { size },
-            (State::Size { size, .. }, b';') => State::Extension { size },
-            (State::Extension { size }, byte) if byte == b'\t' || (b' '..0x7f).contains(&byte) => {
-                State::Extension { size }
+            (State::Size, _) if self.digits == 0 => return Err(ChunkError("no chunk size")),
+            (State::Size, b'\r') => State::SizeLf,
+            (State::Size, b';') => State::Extension(Extension::Semicolon),
+            (State::Size, b' ' | b'\t') => State::Extension(Extension::Before),
+            (State::Extension(at), byte) => {
+                self.extensions += 1;
+                if self.extensions > EXTENSIONS_MAX {
+                    return Err(ChunkError("too many chunk extensions"));
+                }
+                match (at, byte) {
+                    (Extension::Name | Extension::Token | Extension::AfterQuoted, b'\r') => {
+                        State::SizeLf
+                    }
+                    _ => State::Extension(at.after(byte)?),
+                }
             }
-            (State::SizeLf { size }, b'\n') => {
-                self.line = 0;
-                if size == 0 { State::Trailers } else { State::Data { left: size } }
+            (State::SizeLf, b'\n') => {
+                (self.line, self.digits) = (0, 0);
+                self.extensions = self.extensions.saturating_sub(self.size);
+                if self.size == 0 { State::Trailers } else { State::Data }
             }
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => {
                 self.line = 0;
-                State::default()
+                State::Size
             }
             _ => return Err(ChunkError("invalid chunk framing")),
         };
         Ok(())
     }
+}
 
-    /// Collects lines up to the empty one; says how much it used and whether that was all.
-    fn read_trailers(&mut self, input: &[u8]) -> Result<(usize, bool), ChunkError> {
-        let end = memchr::memchr(b'\n', input).map_or(input.len(), |at| at + 1);
-        self.trailers.extend_from_slice(&input[..end]);
-        if self.trailers.len() > TRAILERS_MAX {
-            return Err(ChunkError("trailers too large"));
-        }
-        let done = self.trailers == b"\r\n" || self.trailers.ends_with(b"\r\n\r\n");
-        if self.trailers.ends_with(b"\n") && !self.trailers.ends_with(b"\r\n") {
-            return Err(ChunkError("line feed without carriage return in trailers"));
-        }
-        if done {
-            self.trailers = clean_trailers(&self.trailers)?;
-        }
-        Ok((end, done))
+impl Extension {
+    fn after(self, byte: u8) -> Result<Self, ChunkError> {
+        let white = matches!(byte, b' ' | b'\t');
+        Ok(match (self, byte) {
+            (Self::Quoted, b'"') => Self::AfterQuoted,
+            (Self::Quoted, b'\\') => Self::Escaped,
+            (Self::Quoted | Self::Escaped, text) if line::is_text(text) => Self::Quoted,
+            (Self::Before | Self::Semicolon | Self::AfterName | Self::Equals, _) if white => self,
+            (Self::Name, _) if white => Self::AfterName,
+            (Self::Token | Self::AfterQuoted, _) if white => Self::Before,
+            (Self::Semicolon | Self::Name, name) if line::is_tchar(name) => Self::Name,
+            (Self::Equals | Self::Token, value) if line::is_tchar(value) => Self::Token,
+            (Self::Equals, b'"') => Self::Quoted,
+            (Self::Name | Self::AfterName, b'=') => Self::Equals,
+            (
+                Self::Before | Self::Name | Self::AfterName | Self::Token | Self::AfterQuoted,
+                b';',
+            ) => Self::Semicolon,
+            _ => return Err(ChunkError("invalid chunk extension")),
+        })
     }
 }
 
-/// Checks the grammar of a trailer section and drops what must not be in one.
-fn clean_trailers(section: &[u8]) -> Result<Vec<u8>, ChunkError> {
-    let mut lines = [httparse::EMPTY_HEADER; TRAILER_FIELDS_MAX];
-    let Ok(httparse::Status::Complete((_, lines))) = httparse::parse_headers(section, &mut lines)
-    else {
-        return Err(ChunkError("invalid trailers"));
-    };
-    let mut kept = Vec::new();
-    for line in lines {
-        if Known::from_name(line.name.as_bytes()) == Known::Other {
-            kept.extend_from_slice(line.name.as_bytes());
-            kept.extend_from_slice(b": ");
-            kept.extend_from_slice(line.value);
-            kept.extend_from_slice(b"\r\n");
+impl Trailers {
+    /// Reads up to the empty line; says how much it used and whether that was all.
+    fn read(&mut self, input: &[u8]) -> Result<(usize, bool), ChunkError> {
+        let mut used = 0;
+        while used < input.len() {
+            let here = &input[used..];
+            // What was cut is put together first; mostly nothing was.
+            let (text, before) = if self.partial.is_empty() {
+                (here, 0)
+            } else {
+                let end = memchr::memchr(b'\n', here).map_or(here.len(), |at| at + 1);
+                let before = self.partial.len();
+                self.partial.extend_from_slice(&here[..end]);
+                (&self.partial[..], before)
+            };
+            let found = line::read(text).map_err(ChunkError)?;
+            let len = match found {
+                Some(Line::Field(field)) => field.len,
+                Some(Line::End(len)) => len,
+                None => text.len(),
+            };
+            self.bytes += len - before;
+            used += len - before;
+            if self.bytes > TRAILERS_MAX {
+                return Err(ChunkError("trailers too large"));
+            }
+            match found {
+                Some(Line::End(_)) => return Ok((used, true)),
+                Some(Line::Field(field)) => {
+                    self.fields += 1;
+                    if self.fields > TRAILER_FIELDS_MAX {
+                        return Err(ChunkError("too many trailer fields"));
+                    }
+                    let name = &text[..field.name];
+                    if may_trail(name) {
+                        for part in [name, b": ", &text[field.value..field.value_end], b"\r\n"] {
+                            self.kept.extend_from_slice(part);
+                        }
+                    }
+                    self.partial.clear();
+                }
+                None if before == 0 => self.partial.extend_from_slice(here),
+                None => {}
+            }
         }
+        Ok((used, false))
     }
-    Ok(kept)
+}
+
+/// Whether a field may stand in a trailer section: not if it decides about framing, routing,
+/// authentication, the request as a whole, or how the content is to be understood (RFC 9110 §6.5.1).
+/// A recipient that merges it into the head would act on what nobody has checked.
+fn may_trail(name: &[u8]) -> bool {
+    const NOT: [&str; 36] = [
+        "age",
+        "authorization",
+        "cache-control",
+        "content-disposition",
+        "content-encoding",
+        "content-language",
+        "content-location",
+        "content-range",
+        "content-type",
+        "cookie",
+        "date",
+        "expires",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "last-modified",
+        "location",
+        "max-forwards",
+        "origin",
+        "pragma",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-authorization",
+        "range",
+        "referer",
+        "retry-after",
+        "set-cookie",
+        "set-cookie2",
+        "vary",
+        "via",
+        "warning",
+        "www-authenticate",
+        "x-real-ip",
+        "x-request-id",
+    ];
+    Known::from_name(name) == Known::Other
+        && !Known::is_imitated_by(name)
+        && !NOT.iter().any(|not| name.eq_ignore_ascii_case(not.as_bytes()))
 }
 
 /// Writes the line that starts a chunk of `len` bytes. After the data comes `CRLF`, after the last
@@ -208,6 +357,7 @@ pub const LAST: &[u8] = b"0\r\n";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::wire::Field;
 
     /// Decodes `input` in steps of at most `step` bytes; what it carried and what was left.
     fn decode(input: &[u8], step: usize) -> Result<(Vec<u8>, Vec<u8>, usize), ChunkError> {
@@ -227,7 +377,11 @@ mod tests {
                     }
                 }
                 Decoded::End { skip } => {
-                    return Ok((data, decoder.into_trailers(), input.len() - at - skip));
+                    return Ok((
+                        data,
+                        decoder.into_trailers(&Fields::default()),
+                        input.len() - at - skip,
+                    ));
                 }
             }
         }
@@ -286,6 +440,66 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn extensions_follow_their_grammar() {
+        for (extension, right) in [
+            (";a", true),
+            (";a=b", true),
+            (" ;\ta = \"b\\\"\t;\" ; c", true),
+            (";a=\"\"", true),
+            (";a=\"\u{e9}\"", true),
+            (";", false),
+            (";a;", false),
+            (";=b", false),
+            (";a=", false),
+            (";a b", false),
+            (";a ", false),
+            (" ", false),
+            (";a=\"b", false),
+            (";a=\"b\"c", false),
+            (";a=\"\\\"", false),
+            (";\u{e9}", false),
+        ] {
+            let wire = format!("1{extension}\r\nx\r\n0{extension}\r\n\r\n");
+            let decoded = decode(wire.as_bytes(), 3);
+            assert_eq!(decoded.is_ok(), right, "{extension:?}: {decoded:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_not_all_extensions() {
+        let chunk =
+            |size: usize| format!("{size:x};{}\r\n{}\r\n", "a".repeat(200), "x".repeat(size));
+        let many = |size| chunk(size).repeat(100) + "0\r\n\r\n";
+        assert_eq!(decode(many(1).as_bytes(), 64), Err(ChunkError("too many chunk extensions")));
+        assert!(decode(many(200).as_bytes(), 64).is_ok());
+        let long = format!("1;{}\r\nx\r\n", "a".repeat(255));
+        assert_eq!(decode(long.as_bytes(), 64), Err(ChunkError("chunk line too long")));
+    }
+
+    #[test]
+    fn trailers_that_decide_about_the_message_are_dropped() {
+        let mut head = Fields::default();
+        let field = |name: &str| format!("0\r\n{name}: 1\r\nx-kept:\t2 \r\n\r\n");
+        for name in ["Host", "te", "CONTENT-LENGTH", "Cookie", "If-Match", "X_Forwarded_For", "Via"]
+        {
+            let expected = Ok((vec![], b"x-kept: 2\r\n".to_vec(), 0));
+            assert_eq!(decode(field(name).as_bytes(), 4), expected, "{name}");
+        }
+        let mut decoder = Decoder::default();
+        decoder.decode(field("x-hop").as_bytes()).expect("valid");
+        head.bytes = b"close, X-Hop".to_vec();
+        let value = crate::proxy::wire::head::Span { start: 0, len: 12 };
+        let name = Default::default();
+        head.lines = vec![Field { name, value, known: Known::Connection, nominated: false }];
+        assert_eq!(decoder.clone().into_trailers(&Fields::default()).len(), 21);
+        assert_eq!(decoder.into_trailers(&head), b"x-kept: 2\r\n");
+        let many = format!("0\r\n{}\r\n", "a: b\r\n".repeat(33));
+        assert_eq!(decode(many.as_bytes(), 9), Err(ChunkError("too many trailer fields")));
+        let large = format!("0\r\na: {}\r\n\r\n", "b".repeat(8192));
+        assert_eq!(decode(large.as_bytes(), 99), Err(ChunkError("trailers too large")));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! A head owns a copy of its bytes and refers to them by [`Span`]s. Both vectors are kept from one
 //! message to the next, so a connection in steady state allocates nothing for its heads.
 
+use crate::proxy::wire::line::members;
+
 /// A part of a head's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Span {
@@ -89,6 +91,7 @@ pub enum Known {
     Expect,
     Forwarded,
     Host,
+    Http2Settings,
     KeepAlive,
     ProxyConnection,
     Te,
@@ -116,6 +119,7 @@ impl Known {
             10 if is("connection") => Self::Connection,
             10 if is("keep-alive") => Self::KeepAlive,
             14 if is("content-length") => Self::ContentLength,
+            14 if is("http2-settings") => Self::Http2Settings,
             15 if is("x-forwarded-for") => Self::XForwardedFor,
             16 if is("proxy-connection") => Self::ProxyConnection,
             16 if is("x-forwarded-host") => Self::XForwardedHost,
@@ -125,6 +129,21 @@ impl Known {
         }
     }
 
+    /// Whether `name` is a known name with underscores for dashes. CGI and what came after it cannot
+    /// tell the two apart, so such a field could pass for ours behind our back.
+    pub fn is_imitated_by(name: &[u8]) -> bool {
+        let mut dashed = [0; 17];
+        // The lengths of the names above that have a dash.
+        if !matches!(name.len(), 10 | 14..=17) || !name.contains(&b'_') {
+            return false;
+        }
+        let dashed = &mut dashed[..name.len()];
+        for (to, from) in dashed.iter_mut().zip(name) {
+            *to = if *from == b'_' { b'-' } else { *from };
+        }
+        Self::from_name(dashed) != Self::Other
+    }
+
     /// Speaks to the next hop only, or is rebuilt from what was understood: never copied
     /// (RFC 9110 §7.6.1).
     pub fn is_hop_by_hop(self) -> bool {
@@ -132,6 +151,7 @@ impl Known {
             self,
             Self::Connection
                 | Self::ContentLength
+                | Self::Http2Settings
                 | Self::KeepAlive
                 | Self::ProxyConnection
                 | Self::Te
@@ -151,14 +171,15 @@ pub struct Field {
     pub value: Span,
     /// Which known field it is.
     pub known: Known,
-    /// Whether `Connection` names it, so that it stays on this hop.
+    /// It stays on this hop: `Connection` names it, or it imitates a known field
+    /// ([`Known::is_imitated_by`]).
     pub nominated: bool,
 }
 
 /// The bytes and field lines that both kinds of head have.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Fields {
-    /// The head as it came; spans point into it.
+    /// The head as it came, and behind it what had to be spelt out; spans point into it.
     pub bytes: Vec<u8>,
     /// In the order they came.
     pub lines: Vec<Field>,
@@ -178,6 +199,21 @@ impl Fields {
             .map(|line| self.get(line.value))
     }
 
+    /// Where `part`, which [`Fields::get`] gave, lies.
+    pub fn span_of(&self, part: &[u8]) -> Span {
+        let start = (part.as_ptr() as usize).wrapping_sub(self.bytes.as_ptr() as usize);
+        debug_assert!(start + part.len() <= self.bytes.len(), "a part lies within its head");
+        Span { start: start as u32, len: part.len() as u32 }
+    }
+
+    /// Whether a `Connection` field names `name`: neither header nor trailer fields of this name go
+    /// further (RFC 9110 §7.6.1).
+    pub fn nominates(&self, name: &[u8]) -> bool {
+        self.lines.iter().filter(|line| line.known == Known::Connection).any(|line| {
+            members(self.get(line.value)).any(|option| option.eq_ignore_ascii_case(name))
+        })
+    }
+
     /// Forgets everything but the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -194,7 +230,8 @@ pub struct RequestHead {
     pub method: Method,
     /// The method's name.
     pub method_name: Span,
-    /// Path and query: starts with a slash, or is `*`.
+    /// Path and query: starts with a slash, or is `*`; empty for CONNECT, which asks for its
+    /// authority alone.
     pub path: Span,
     /// Host and port that the client asked for; empty if it did not say (HTTP/1.0).
     pub authority: Span,

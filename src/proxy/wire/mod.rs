@@ -11,5 +11,6 @@ pub mod chunked;
 pub mod date;
 pub mod head;
 pub mod http1;
+mod line;
 
 pub use head::{BodyLength, Field, Known, Method, RequestHead, ResponseHead, Version};

@@ -16,7 +16,9 @@ pub fn write_request(facts: &Facts<'_>, pool: &Rewrite, out: &mut Vec<u8>) {
     let edits = Edits::new(&facts.route.request, &pool.request);
     out.extend_from_slice(fields.get(head.method_name));
     out.push(b' ');
-    out.extend_from_slice(fields.get(head.path));
+    // CONNECT asks for an authority and has no path.
+    let target = if head.path.len == 0 { head.authority } else { head.path };
+    out.extend_from_slice(fields.get(target));
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     // There is exactly one Host (RFC 9112 §3.2), whatever is edited.
     match edits.added().filter(|(name, _)| *name == "host").last() {
@@ -39,7 +41,16 @@ pub fn write_request(facts: &Facts<'_>, pool: &Rewrite, out: &mut Vec<u8>) {
         write_edit(facts, name, template, out);
     }
     write_length(head.body, out);
+    if let Some(protocol) = head.upgrade {
+        write_switch(fields.get(protocol), out);
+    }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Offers another protocol, or agrees to one (RFC 9110 §7.8).
+fn write_switch(protocol: &[u8], out: &mut Vec<u8>) {
+    write_field(b"connection", b"upgrade", out);
+    write_field(b"upgrade", protocol, out);
 }
 
 /// Whether a field of a request passes to the instance as it is. `told` says whether a trusted peer
@@ -205,7 +216,10 @@ pub fn write_response(
         write_edit(facts, name, template, out);
     }
     write_length(body, out);
-    write_connection(keep_alive, facts.head.version, out);
+    match head.upgrade {
+        Some(protocol) => write_switch(fields.get(protocol), out),
+        None => write_connection(keep_alive, facts.head.version, out),
+    }
     out.extend_from_slice(b"\r\n");
 }
 

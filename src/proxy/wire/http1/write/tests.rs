@@ -2,6 +2,7 @@ use super::*;
 use crate::model::{FieldEdits, Listener, Part, Variable};
 use crate::proxy::rewrite::UNCHANGED;
 use crate::proxy::rewrite::fixture::{edits, facts, listener, request};
+use crate::proxy::wire::http1::HeadLimits;
 use crate::proxy::wire::http1::{parse_request, parse_response};
 use crate::proxy::wire::{Method, RequestHead};
 
@@ -342,7 +343,7 @@ proptest::proptest! {
     ) {
         let text = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nX-Request-Id: {id}\r\n\r\n");
         let mut head = RequestHead::default();
-        if let Ok(Some(_)) = parse_request(text.as_bytes(), &mut head) {
+        if let Ok(Some(_)) = parse_request(text.as_bytes(), &HeadLimits::default(), &mut head) {
             let edited = FieldEdits {
                 remove: vec!["via".to_owned()],
                 set: vec![("x-set".to_owned(), everything()), ("host".to_owned(), everything())],

@@ -1,0 +1,415 @@
+//! What each fuzz target does with its input. `tests/codecs.rs` runs the same on the corpus and on
+//! seeded mutations of it.
+//!
+//! Each holds a codec to three things: it reads the same however its input is cut; it agrees with the
+//! naive reader in `oracle.rs` on what is a message and where it ends; and what is sent on of a message
+//! reads as the same message.
+
+mod oracle;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use oracle::{Body, Chunks};
+use tidegate::model::{
+    ConnectMethod, ForwardedStyle, Listener, ListenerLimits, ListenerTimeouts, Protocol,
+    ProxyHeader, SocketOptions,
+};
+use tidegate::proxy::rewrite::{Facts, UNCHANGED};
+use tidegate::proxy::wire::chunked::{Decoded, Decoder, LAST, write_chunk_line};
+use tidegate::proxy::wire::head::Fields;
+use tidegate::proxy::wire::http1::{
+    HeadError, HeadLimits, parse_request, parse_response, write_request, write_response,
+};
+use tidegate::proxy::wire::{BodyLength, Method, RequestHead, ResponseHead};
+
+const METHODS: [(Method, &str); 3] =
+    [(Method::Get, "GET"), (Method::Head, "HEAD"), (Method::Connect, "CONNECT")];
+
+type Found = Result<Option<usize>, HeadError>;
+
+/// The head of a request.
+pub fn request_head(data: &[u8]) {
+    let mut head = RequestHead::default();
+    let found = parse_request(data, &HeadLimits::default(), &mut head);
+    for cut in cuts(data.len()) {
+        let mut early = RequestHead::default();
+        let at_cut = parse_request(&data[..cut], &HeadLimits::default(), &mut early);
+        check_cut(&found, &at_cut, cut);
+        assert!(!matches!(at_cut, Ok(Some(_))) || early == head, "another head at {cut}");
+    }
+    let limits = HeadLimits { allow_connect: true, ..HeadLimits::default() };
+    let mut connect = RequestHead::default();
+    let allowed = parse_request(data, &limits, &mut connect);
+    if connect.method != Method::Connect || allowed.is_err() {
+        assert!(found == allowed || matches!(found, Err(HeadError::Unsupported(_))));
+    }
+    let naive = oracle::request(data);
+    let Ok(Some(len)) = found else {
+        assert!(naive.is_none(), "{found:?}, but it is {naive:?}");
+        return;
+    };
+    let (naive, target) = naive.expect("what is accepted is a request");
+    assert_eq!((len, body(head.body)), (naive.len, naive.body));
+    check_fields(&head.fields, &naive.fields);
+    assert_eq!(head.fields.get(head.path), target.path.as_bytes());
+    assert_eq!(head.fields.get(head.authority), target.authority.as_bytes());
+    if let Some(upgrade) = head.upgrade {
+        let protocol = String::from_utf8_lossy(head.fields.get(upgrade)).to_ascii_lowercase();
+        let name = protocol.split('/').next().expect("a name");
+        assert!(!["h2c", "h2", "http"].contains(&name), "{protocol} is offered on");
+        assert!(matches!(head.body, BodyLength::None | BodyLength::Exactly(0)));
+    }
+    if target.authority.is_empty() {
+        // HTTP/1.0 may name no host, and what is sent on then names none either.
+        return;
+    }
+    let sent = sent_on(&head);
+    let (again, to) = oracle::request(&sent).expect("what is sent on is a request");
+    assert_eq!((again.len, again.body, to), (sent.len(), naive.body, target));
+    check_sent(&head.fields, &again.fields);
+}
+
+/// The head of a response.
+pub fn response_head(data: &[u8]) {
+    for (method, name) in METHODS {
+        let mut head = ResponseHead::default();
+        let found = parse_response(data, method, &mut head);
+        for cut in cuts(data.len()) {
+            let mut early = ResponseHead::default();
+            let at_cut = parse_response(&data[..cut], method, &mut early);
+            check_cut(&found, &at_cut, cut);
+            assert!(!matches!(at_cut, Ok(Some(_))) || early == head, "another head at {cut}");
+        }
+        let naive = oracle::response(data, name);
+        let Ok(Some(len)) = found else {
+            assert!(naive.is_none(), "{found:?}, but it is {naive:?}");
+            continue;
+        };
+        let (naive, status) = naive.expect("what is accepted is a response");
+        assert_eq!((len, body(head.body), head.status), (naive.len, naive.body, status));
+        assert!(!(head.keep_alive && head.body == BodyLength::UntilClose));
+        let mut sent = Vec::new();
+        let (request, listener) = (RequestHead::default(), listener());
+        let facts = facts(&request, &listener);
+        write_response(&head, head.body, head.keep_alive, &facts, &UNCHANGED, &mut sent);
+        let (again, to) = oracle::response(&sent, name).expect("what is sent on is a response");
+        assert_eq!((again.len, again.body, to), (sent.len(), naive.body, status));
+        check_sent(&head.fields, &again.fields);
+    }
+}
+
+/// A chunked body.
+pub fn chunked(data: &[u8]) {
+    let whole = decode(data, |left| left);
+    let seed = data.iter().fold(1, |sum: usize, byte| sum * 31 % 1_000_003 + usize::from(*byte));
+    let (mut state, mut steps) = (seed, Vec::new());
+    for _ in 0..16 {
+        state = state * 48_271 % 2_147_483_647;
+        steps.push(state % 40 + 1);
+    }
+    let mut turn = 0;
+    let cut = decode(data, |_| {
+        turn += 1;
+        steps[turn % steps.len()]
+    });
+    for other in [cut, decode(data, |_| 1)] {
+        match (&whole, &other) {
+            (Err(_), Err(_)) => {}
+            _ => assert_eq!(whole, other, "it matters how it is cut"),
+        }
+    }
+    match (&whole, oracle::chunked(data)) {
+        (Ok(Some((data, kept, used))), Chunks::Whole { data: naive, trailers, len }) => {
+            assert_eq!((data, *used), (&naive, len));
+            check_trailers(kept, &trailers);
+        }
+        (Ok(None), Chunks::Cut) | (Err(_), Chunks::Broken | Chunks::Cut) => {}
+        (ours, naive) => panic!("{ours:?}, but it is {naive:?}"),
+    }
+}
+
+/// Messages one behind the other, as requests and as responses.
+pub fn stream(data: &[u8]) {
+    let Some((first, data)) = data.split_first() else { return };
+    let step = usize::from(first >> 1) + 1;
+    let responses = first & 1 == 1;
+    let whole = messages(data, data.len().max(1), responses);
+    assert_eq!(whole, messages(data, step, responses), "steps of {step} see something else");
+    if responses {
+        return;
+    }
+    let mut sent = Vec::new();
+    for message in &whole.0 {
+        sent.extend_from_slice(&message.sent_on());
+    }
+    let (again, end) = messages(&sent, sent.len().max(1), false);
+    let told = |all: &[Message]| all.iter().map(Message::told).collect::<Vec<_>>();
+    let hosted =
+        whole.0.iter().all(|message| !message.head.fields.get(message.head.authority).is_empty());
+    if hosted {
+        assert_eq!((told(&again), end), (told(&whole.0), End::Open), "what is sent on differs");
+    }
+}
+
+/// The head as it goes to an instance.
+fn sent_on(head: &RequestHead) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_request(&facts(head, &listener()), &UNCHANGED, &mut out);
+    out
+}
+
+/// A listener with nothing special, which makes no request ids.
+fn listener() -> Listener {
+    let second = Duration::from_secs(1);
+    Listener {
+        id: "front".into(),
+        bind: Vec::new(),
+        protocol: Protocol::Http,
+        pool: None,
+        timeouts: ListenerTimeouts { head: second, idle: second, body: second },
+        limits: ListenerLimits::default(),
+        trusted: Vec::new(),
+        proxy_protocol: ProxyHeader::default(),
+        forwarded: ForwardedStyle::default(),
+        request_id: None,
+        connect: ConnectMethod::default(),
+        socket: SocketOptions::default(),
+        errors: Arc::default(),
+    }
+}
+
+/// A request that nobody trusts.
+fn facts<'a>(head: &'a RequestHead, listener: &'a Listener) -> Facts<'a> {
+    Facts {
+        head,
+        listener,
+        client: "192.0.2.7",
+        scheme: "http",
+        trusted: false,
+        request_id: None,
+        date: *b"Sun, 06 Nov 1994 08:49:37 GMT",
+        route: &UNCHANGED,
+    }
+}
+
+/// A request, or a response in the clothes of one, with its body.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Message {
+    head: RequestHead,
+    response: ResponseHead,
+    data: Vec<u8>,
+    trailers: Vec<u8>,
+}
+
+/// How a stream ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// Behind a message.
+    Open,
+    /// Within one.
+    Cut,
+    /// With what is none.
+    Broken,
+}
+
+impl Message {
+    fn told(&self) -> [Vec<u8>; 5] {
+        let get = |span| self.head.fields.get(span).to_vec();
+        let head = &self.head;
+        let (data, trailers) = (self.data.clone(), self.trailers.clone());
+        [get(head.method_name), get(head.authority), get(head.path), data, trailers]
+    }
+
+    fn sent_on(&self) -> Vec<u8> {
+        let mut out = sent_on(&self.head);
+        if self.head.body == BodyLength::Chunked {
+            for piece in self.data.chunks(7) {
+                write_chunk_line(piece.len(), &mut out);
+                out.extend_from_slice(piece);
+                out.extend_from_slice(b"\r\n");
+            }
+            out.extend_from_slice(LAST);
+            out.extend_from_slice(&self.trailers);
+            out.extend_from_slice(b"\r\n");
+        } else {
+            out.extend_from_slice(&self.data);
+        }
+        out
+    }
+}
+
+/// Reads message after message from a stream that arrives in steps.
+fn messages(data: &[u8], step: usize, responses: bool) -> (Vec<Message>, End) {
+    let (mut found, mut at, mut here) = (Vec::new(), 0, 0);
+    'message: while at < data.len() {
+        let (mut head, mut response) = (RequestHead::default(), ResponseHead::default());
+        let len = loop {
+            let text = &data[at..here];
+            let len = if responses {
+                parse_response(text, Method::Get, &mut response)
+            } else {
+                parse_request(text, &HeadLimits::default(), &mut head)
+            };
+            match len {
+                Ok(Some(len)) => break len,
+                Ok(None) if here == data.len() => return (found, End::Cut),
+                Ok(None) => here = (here + step).min(data.len()),
+                Err(_) => return (found, End::Broken),
+            }
+        };
+        at += len;
+        let length = if responses { response.body } else { head.body };
+        let mut message = Message { head, response, data: Vec::new(), trailers: Vec::new() };
+        let fields =
+            if responses { message.response.fields.clone() } else { message.head.fields.clone() };
+        let mut left = match length {
+            BodyLength::None => 0,
+            BodyLength::Exactly(length) => length,
+            BodyLength::UntilClose => (data.len() - at) as u64,
+            BodyLength::Chunked => {
+                let mut decoder = Decoder::default();
+                loop {
+                    match decoder.decode(&data[at..here]) {
+                        Ok(Decoded::Data { skip, len }) => {
+                            message.data.extend_from_slice(&data[at + skip..at + skip + len]);
+                            at += skip + len;
+                        }
+                        Ok(Decoded::More { skip }) => {
+                            at += skip;
+                            if here == data.len() {
+                                return (found, End::Cut);
+                            }
+                            here = (here + step).min(data.len());
+                        }
+                        Ok(Decoded::End { skip }) => {
+                            at += skip;
+                            message.trailers = decoder.into_trailers(&fields);
+                            found.push(message);
+                            continue 'message;
+                        }
+                        Err(_) => return (found, End::Broken),
+                    }
+                }
+            }
+        };
+        while left > 0 {
+            if at == here {
+                if here == data.len() {
+                    return (found, End::Cut);
+                }
+                here = (here + step).min(data.len());
+            }
+            let len = (here - at).min(usize::try_from(left).unwrap_or(usize::MAX));
+            message.data.extend_from_slice(&data[at..at + len]);
+            at += len;
+            left -= len as u64;
+        }
+        found.push(message);
+    }
+    (found, End::Open)
+}
+
+/// Decodes a chunked body in steps: data, trailers and length; `None` if it is not all here.
+#[expect(clippy::type_complexity, reason = "of one use")]
+fn decode(
+    input: &[u8],
+    mut step: impl FnMut(usize) -> usize,
+) -> Result<Option<(Vec<u8>, Vec<u8>, usize)>, String> {
+    let mut decoder = Decoder::default();
+    let (mut data, mut at, mut here) = (Vec::new(), 0, 0);
+    loop {
+        match decoder.decode(&input[at..here]).map_err(|error| error.to_string())? {
+            Decoded::Data { skip, len } => {
+                data.extend_from_slice(&input[at + skip..at + skip + len]);
+                at += skip + len;
+            }
+            Decoded::More { skip } => {
+                at += skip;
+                assert_eq!(at, here, "framing is used up");
+                if here == input.len() {
+                    return Ok(None);
+                }
+                here = (here + step(input.len() - here)).min(input.len());
+            }
+            Decoded::End { skip } => {
+                return Ok(Some((data, decoder.into_trailers(&Fields::default()), at + skip)));
+            }
+        }
+    }
+}
+
+/// Where an input is cut: everywhere if it is short, and at places all over it if it is not.
+fn cuts(len: usize) -> impl Iterator<Item = usize> {
+    let stride = len / 100 + 1;
+    (0..len).step_by(stride).chain(len.saturating_sub(3)..len)
+}
+
+/// Less of the same input says the same, or that more is needed.
+fn check_cut(whole: &Found, at_cut: &Found, cut: usize) {
+    match (whole, at_cut) {
+        (Ok(Some(len)), _) if cut >= *len => assert_eq!(whole, at_cut, "cut at {cut}"),
+        (Ok(_), _) => assert_eq!(*at_cut, Ok(None), "cut at {cut} of {whole:?}"),
+        (Err(_), Ok(None)) => {}
+        (Err(_), _) => assert_eq!(whole, at_cut, "cut at {cut}"),
+    }
+}
+
+fn body(length: BodyLength) -> Body {
+    match length {
+        BodyLength::None => Body::None,
+        BodyLength::Exactly(length) => Body::Exactly(length),
+        BodyLength::Chunked => Body::Chunked,
+        BodyLength::UntilClose => Body::UntilClose,
+    }
+}
+
+fn check_fields(ours: &Fields, naive: &[(String, Vec<u8>)]) {
+    let ours: Vec<(String, Vec<u8>)> = ours
+        .lines
+        .iter()
+        .map(|line| {
+            let name = String::from_utf8_lossy(ours.get(line.name)).to_ascii_lowercase();
+            (name, ours.get(line.value).to_vec())
+        })
+        .collect();
+    assert_eq!(ours, naive);
+}
+
+/// What is sent on holds nothing that is not ours or the sender's, and nothing that stays here.
+fn check_sent(came: &Fields, sent: &[(String, Vec<u8>)]) {
+    const OURS: [&str; 11] = [
+        "connection",
+        "content-length",
+        "expect",
+        "forwarded",
+        "host",
+        "transfer-encoding",
+        "upgrade",
+        "via",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+    ];
+    for (name, value) in sent.iter().filter(|(name, _)| !OURS.contains(&&name[..])) {
+        let same = |line: &&tidegate::proxy::wire::Field| {
+            came.get(line.name).eq_ignore_ascii_case(name.as_bytes())
+                && came.get(line.value) == &value[..]
+                && !line.nominated
+        };
+        assert!(came.lines.iter().find(same).is_some(), "{name} was made up, or stays here");
+        assert!(
+            !["te", "keep-alive", "proxy-connection", "trailer"].contains(&&name[..]),
+            "{name}"
+        );
+    }
+}
+
+fn check_trailers(kept: &[u8], came: &[(String, Vec<u8>)]) {
+    let text = String::from_utf8_lossy(kept).to_ascii_lowercase();
+    for line in text.split_terminator("\r\n") {
+        let (name, _) = line.split_once(": ").expect("a field line");
+        assert!(came.iter().any(|(other, _)| other == name), "{name} was made up");
+        assert!(!["host", "content-length", "transfer-encoding", "connection"].contains(&name));
+    }
+}
