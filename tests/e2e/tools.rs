@@ -10,7 +10,7 @@ use crate::daemon::{ask, eventually, free_address};
 use crate::scaling;
 
 /// Whether `tool` can be started; if not, the skipped test says so.
-fn has(tool: &str, package: &str) -> bool {
+pub fn has(tool: &str, package: &str) -> bool {
     let found = Command::new(tool)
         .arg("--version")
         .stdout(Stdio::null())
@@ -23,7 +23,8 @@ fn has(tool: &str, package: &str) -> bool {
     found
 }
 
-struct Ended(Child);
+/// A process that ends with its test.
+pub struct Ended(pub Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
