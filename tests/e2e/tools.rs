@@ -18,9 +18,14 @@ pub fn has(tool: &str, package: &str) -> bool {
         .status()
         .is_ok();
     if !found {
-        eprintln!("SKIPPED: {tool} is not installed (Debian: apt-get install {package})");
+        skipped(&format!("{tool} is not installed (Debian: apt-get install {package})"));
     }
     found
+}
+
+/// Says why a test was left out. Not by `eprintln`, which is swallowed when a test passes.
+pub fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
 /// A process that ends with its test.

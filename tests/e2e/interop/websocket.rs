@@ -9,6 +9,7 @@ use crate::daemon::{Daemon, eventually, free_address};
 use crate::http::{OK, proxy};
 use crate::interop::{client, has_instances, listener, listening, script, start_nginx};
 use crate::origin::Origin;
+use crate::tools::skipped;
 
 /// What a browser sends, and an instance's answer to it.
 const FIELDS: [&str; 6] = [
@@ -224,7 +225,7 @@ fn python() -> Option<String> {
         import.status().is_ok_and(|status| status.success())
     });
     if found.is_none() {
-        eprintln!("SKIPPED: no Python has websockets (Debian: apt-get install python3-websockets)");
+        skipped("no Python has websockets (Debian: apt-get install python3-websockets)");
     }
     found
 }
