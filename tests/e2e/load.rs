@@ -151,6 +151,10 @@ impl Client {
         match outcome {
             Ok(body) => {
                 tally.ok += 1;
+                if sent.elapsed() > Duration::from_millis(100) && self.index < 2 {
+                    use std::io::Write;
+                    let _ = writeln!(std::io::stderr(), "  slow at {:?}: {:?}", sent - self.began, sent.elapsed());
+                }
                 tally.took.push(sent.elapsed().as_micros() as u32);
                 let line = |key: &str| {
                     let line = body.lines().find_map(|line| line.strip_prefix(key));
