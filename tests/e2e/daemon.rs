@@ -22,6 +22,14 @@ pub struct Daemon {
     child: Child,
 }
 
+/// Resident bytes of a daemon.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    pub now: u64,
+    /// The most since the last [`Daemon::forget_peak`].
+    pub peak: u64,
+}
+
 /// A port that is free on the addresses that tests use, and that no other test of this process gets.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -113,6 +121,22 @@ impl Daemon {
             std::thread::sleep(Duration::from_millis(20));
         }
         daemon
+    }
+
+    /// What it has in memory (the kernel's part not counted).
+    pub fn memory(&self) -> Memory {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(path).expect("it lives");
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
+            1024 * line.trim().trim_end_matches(" kB").parse::<u64>().expect("KiB")
+        };
+        Memory { now: bytes("VmRSS:"), peak: bytes("VmHWM:") }
+    }
+
+    /// Starts the peak of [`Daemon::memory`] anew from what is in memory now.
+    pub fn forget_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").expect("our own child");
     }
 
     pub fn pid(&self) -> Pid {

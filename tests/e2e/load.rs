@@ -32,6 +32,19 @@ pub struct Tally {
     /// Answers by instance.
     pub instances: std::collections::BTreeMap<String, u64>,
     pub slowest: Duration,
+    /// How long each answer took, in microseconds.
+    pub took: Vec<u32>,
+}
+
+impl Tally {
+    /// The time within which this share of the requests was answered.
+    pub fn within(&self, share: f64) -> Duration {
+        let mut took = self.took.clone();
+        took.sort_unstable();
+        let rank = (took.len() as f64 * share).ceil() as usize;
+        let micros = took.get(rank.saturating_sub(1)).expect("there were answers");
+        Duration::from_micros(u64::from(*micros))
+    }
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -138,6 +151,11 @@ impl Client {
         match outcome {
             Ok(body) => {
                 tally.ok += 1;
+                if sent.elapsed() > Duration::from_millis(100) && self.index < 2 {
+                    use std::io::Write;
+                    let _ = writeln!(std::io::stderr(), "  slow at {:?}: {:?}", sent - self.began, sent.elapsed());
+                }
+                tally.took.push(sent.elapsed().as_micros() as u32);
                 let line = |key: &str| {
                     let line = body.lines().find_map(|line| line.strip_prefix(key));
                     line.unwrap_or("?").trim().to_owned()

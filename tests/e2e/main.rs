@@ -5,8 +5,10 @@
 
 mod control;
 mod daemon;
+mod endurance;
 mod faults;
 mod http;
+mod interop;
 mod load;
 mod origin;
 mod rewrite;

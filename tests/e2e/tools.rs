@@ -10,7 +10,7 @@ use crate::daemon::{ask, eventually, free_address};
 use crate::scaling;
 
 /// Whether `tool` can be started; if not, the skipped test says so.
-fn has(tool: &str, package: &str) -> bool {
+pub fn has(tool: &str, package: &str) -> bool {
     let found = Command::new(tool)
         .arg("--version")
         .stdout(Stdio::null())
@@ -18,12 +18,18 @@ fn has(tool: &str, package: &str) -> bool {
         .status()
         .is_ok();
     if !found {
-        eprintln!("SKIPPED: {tool} is not installed (Debian: apt-get install {package})");
+        skipped(&format!("{tool} is not installed (Debian: apt-get install {package})"));
     }
     found
 }
 
-struct Ended(Child);
+/// Says why a test was left out. Not by `eprintln`, which is swallowed when a test passes.
+pub fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}
+
+/// A process that ends with its test.
+pub struct Ended(pub Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
