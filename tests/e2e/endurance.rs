@@ -273,7 +273,12 @@ fn full_load(bind: SocketAddr) -> Duration {
     std::thread::sleep(Duration::from_secs(3));
     let tally = load.finish();
     assert_eq!(tally.failed, 0, "{:?}", tally.failures);
-    tell(&format!("{} requests, 99.9 {:?}, the slowest took {:?}", tally.ok, tally.within(0.999), tally.slowest));
+    tell(&format!(
+        "{} requests, 99.9 {:?}, the slowest took {:?}",
+        tally.ok,
+        tally.within(0.999),
+        tally.slowest
+    ));
     tally.within(0.99)
 }
 

@@ -126,7 +126,15 @@ fn every_kind_of_response_body_arrives_as_it_was() {
         let request = format!("GET / HTTP/{version}\r\nHost: a\r\nConnection: close\r\n\r\n");
         let answer = exchange(bind, &request);
         let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
-        assert_eq!(body, expected, "{} to {version}", String::from_utf8_lossy(response));
+        // An instance that sends no date gets ours.
+        let undated: Vec<&str> =
+            body.split_inclusive("\r\n").filter(|line| !line.starts_with("date: ")).collect();
+        assert_eq!(
+            undated.concat(),
+            expected,
+            "{} to {version}",
+            String::from_utf8_lossy(response)
+        );
     }
 }
 

@@ -153,7 +153,12 @@ impl Client {
                 tally.ok += 1;
                 if sent.elapsed() > Duration::from_millis(100) && self.index < 2 {
                     use std::io::Write;
-                    let _ = writeln!(std::io::stderr(), "  slow at {:?}: {:?}", sent - self.began, sent.elapsed());
+                    let _ = writeln!(
+                        std::io::stderr(),
+                        "  slow at {:?}: {:?}",
+                        sent - self.began,
+                        sent.elapsed()
+                    );
                 }
                 tally.took.push(sent.elapsed().as_micros() as u32);
                 let line = |key: &str| {

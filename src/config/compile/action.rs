@@ -65,7 +65,7 @@ impl Compiler<'_> {
             let problem = format!("a response with status {status} has no body");
             self.fault(place, key, problem, "leave it out");
         }
-        if let (Some(_), Some((place, key))) = (raw.body.written(), raw.file.written()) {
+        if let (Some(_), Some((place, key))) = (raw.body.value(), raw.file.written()) {
             let problem = "stands beside body: there is one body";
             self.fault(place, key, problem, "leave one of them out");
         }

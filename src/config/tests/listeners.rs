@@ -228,7 +228,7 @@ fn faults_of_trust() {
     check(
         &format!("defaults.proxy_protocol = \"v1\"\n{}", with("")),
         &[
-            "1:27: defaults.proxy_protocol: cannot be inherited; it is read by listeners and written by pools",
+            "1:27: defaults.proxy_protocol: cannot be inherited; listeners read it and pools write it",
         ],
     );
 }

@@ -47,7 +47,7 @@ fn edits_are_explained() {
         ("remove_request_header", "[x-a, x-b]", 7),
         (
             "set_request_header",
-            "{ host = [\"api.{host}:81\"], x-c = [\"{client}\"], x-d = [\"1\", \"2\"] }",
+            "{ x-c = [\"{client}\"], host = [\"api.{host}:81\"], x-d = [\"1\", \"2\"] }",
             8,
         ),
         ("add_request_header", "{ x-c = [\"a{{b}}\", \"\"], \"x.y\" = [\"ü\"] }", 9),
@@ -120,7 +120,7 @@ fn faults_of_edits() {
         ),
         (
             "set_request_header = { x = \"1\", X = \"2\" }",
-            "7:33: pool.web.set_request_header.X: is there twice; case does not matter",
+            "7:24: pool.web.set_request_header.x: is there twice; case does not matter",
         ),
         (
             "add_response_header = { x = \"a\\nb\" }",

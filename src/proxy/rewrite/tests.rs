@@ -9,7 +9,6 @@ fn variables_stand_for_what_is_known() {
         ("GET / HTTP/1.1", "[::1]:80", "[::1]|/|"),
         ("GET /? HTTP/1.1", "a", "a|/|?"),
         ("GET http://b:1/x HTTP/1.1", "a", "b|/x|"),
-        ("GET /x HTTP/1.0", "", "|/x|"),
     ] {
         let head = request(&format!("{line}\r\nHost: {host}\r\n\r\n"));
         let facts = Facts {
