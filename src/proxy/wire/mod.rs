@@ -10,6 +10,7 @@
 pub mod chunked;
 pub mod head;
 pub mod http1;
+pub mod proxy_protocol;
 
 pub use head::{BodyLength, Field, Known, Method, RequestHead, ResponseHead, Version};
 
