@@ -107,8 +107,9 @@ pub async fn attempt(
     scratch: &mut Scratch,
 ) -> Result<(u16, Ending), Failure> {
     let worker = attempt.connection.worker;
-    let Upstream { mut stream, reused } = connect(attempt).await?;
-    let (mut reading, mut writing) = stream.split();
+    let mut upstream = connect(attempt).await?;
+    let reused = upstream.is_reused();
+    let (mut reading, mut writing) = upstream.stream.split();
     let mut buffer = worker.buffers.borrow();
     let Scratch { response, to_instance } = scratch;
     to_instance.clear();
@@ -133,26 +134,28 @@ pub async fn attempt(
     let (reusable, ending) = sent?;
     if reusable && ending == Ending::Whole {
         drop(buffer);
-        worker.upstreams.keep(attempt.instance, stream, worker.timers.now());
+        let (pool, now) = (&attempt.view.pool, worker.timers.now());
+        worker.upstreams.keep(pool, attempt.instance, upstream, now);
     }
     Ok((scratch.response.status, ending))
 }
 
 async fn connect(attempt: &Attempt<'_>) -> Result<Upstream, Failure> {
-    let worker = attempt.connection.worker;
+    let Attempt { connection, view, instance, .. } = attempt;
+    let worker = connection.worker;
+    let now = worker.timers.now();
     if !attempt.fresh
-        && let Some(kept) = worker.upstreams.take(attempt.instance)
+        && let Some(kept) = worker.upstreams.take(&view.pool, instance, now)
     {
         return Ok(kept);
     }
     let began = worker.clock.elapsed();
-    let limit = attempt.view.pool.timeouts.connect;
-    let stream = upstream::connect(attempt.instance.address, attempt.connection.timer, limit)
+    let stream = upstream::connect(&view.pool, instance, connection.timer)
         .await
         .map_err(Failure::Connect)?;
-    let shard = &attempt.view.shared.meter.shards[worker.index];
+    let shard = &view.shared.meter.shards[worker.index];
     shard.connect.observe(worker.clock.elapsed().saturating_sub(began));
-    Ok(Upstream { stream, reused: false })
+    Ok(Upstream::new(stream, now))
 }
 
 /// Sends a body that is not all here while it listens for the response, which may come early.
