@@ -184,7 +184,7 @@ fn admit(
 async fn meet(worker: &Worker, place: &mut Place, guest: &mut Guest, stream: &TcpStream) -> bool {
     let view = Arc::clone(&place.view);
     let refused = match guest.introduce(stream, &view.listener, &worker.timers.timer()).await {
-        Ok(()) if view.listener.trusts(guest.client().ip()) => return true,
+        Ok(()) if guest.trusted => return true,
         Ok(()) => place.count_client(guest.client().ip()),
         Err(Unmet::Refused) => Err(RefuseReason::ProxyHeader),
         Err(Unmet::Left) => return false,

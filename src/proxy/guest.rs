@@ -21,7 +21,8 @@ use crate::proxy::wire::proxy_protocol::{self, Ends, HEADER_MAX, Header, ProxyHe
 pub struct Guest {
     /// Who is connected to us.
     pub peer: SocketAddr,
-    /// What the peer says about clients is believed.
+    /// What the other end says about clients is believed. That is the peer until it has said for whom it
+    /// connects, and then that client: the peer passes on what its client writes, unread.
     pub trusted: bool,
     /// The ends of the client's connection, if the peer has named them.
     said: Option<Box<Ends>>,
@@ -76,6 +77,7 @@ impl Guest {
         match (first.map_err(|_| Unmet::Left)?, listener.proxy_protocol) {
             (First::Header(header), _) => {
                 self.said = header.ends.map(Box::new);
+                self.trusted = listener.trusts(self.client().ip());
                 Ok(())
             }
             (First::Broken(error), _) => {
@@ -204,6 +206,7 @@ mod tests {
         let (introduced, client) = tokio::join!(introduced, say(client));
         introduced?;
         assert_eq!(guest.peer, client.local_addr().expect("an address"));
+        assert_eq!(guest.trusted, guest.client() == guest.peer, "who speaks now is somebody else");
         drop(client);
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).await.expect("the rest");

@@ -9,6 +9,7 @@ mod faults;
 mod http;
 mod load;
 mod origin;
+mod proxy_protocol;
 mod scaling;
 mod streaming;
 mod tcp;
