@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::model::{Protocol, ProxyHeader, SocketOptions};
 use crate::net::options;
 use crate::observe::{ListenerShard, RefuseReason};
-use crate::proxy::admit::Place;
+use crate::proxy::admit::Visit;
 use crate::proxy::forward::{http1, tcp};
 use crate::proxy::guest::{Guest, Unmet};
 use crate::proxy::snapshot::ListenerView;
@@ -133,66 +133,61 @@ fn start(
     stream: TcpStream,
     peer: SocketAddr,
 ) {
+    let shard = &view.meter.shards[worker.index];
+    shard.accepted.add(1);
     let guest = Guest::new(peer, &view.listener);
-    view.meter.shards[worker.index].accepted.add(1);
-    let (place, announced) = match admit(worker, &view, &guest) {
+    let (mut visit, announced) = match admit(worker, &view, address, guest) {
         Ok(admitted) => admitted,
-        Err(reason) => return refuse(&view.meter.shards[worker.index], reason, &stream),
+        Err(reason) => return refuse(shard, reason, &stream),
     };
-    let connection = {
-        let worker = Rc::clone(worker);
-        async move {
-            let (mut place, mut guest) = (place, guest);
-            // Boxed, so that an idle HTTP connection is not as large as a busy tunnel.
-            if announced && !Box::pin(meet(&worker, &mut place, &mut guest, &stream)).await {
-                return;
-            }
-            match place.view.listener.protocol {
-                Protocol::Http => {
-                    http1::serve(&worker, &place.view, address, stream, guest.client()).await;
-                }
-                Protocol::Tcp => {
-                    Box::pin(tcp::serve(&worker, &place.view, &guest, address, stream)).await;
-                }
-            }
+    // Large or rare things are boxed: this is what an idle HTTP connection costs.
+    tokio::task::spawn_local(async move {
+        if announced && !Box::pin(meet(&mut visit, &stream)).await {
+            return;
         }
-    };
-    worker.spawn_connection(connection);
+        match visit.view.listener.protocol {
+            Protocol::Http => {
+                let client = visit.guest.client();
+                http1::serve(&visit.worker, &visit.view, visit.bound, stream, client).await;
+            }
+            Protocol::Tcp => Box::pin(tcp::serve(&visit, stream)).await,
+        }
+    });
 }
 
 /// A place for the connection, and whether it may begin with a header that says for whom it is; its
 /// client is not known before that.
 fn admit(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     view: &Arc<ListenerView>,
-    guest: &Guest,
-) -> Result<(Place, bool), RefuseReason> {
+    bound: SocketAddr,
+    guest: Guest,
+) -> Result<(Visit, bool), RefuseReason> {
     let announced = match view.listener.proxy_protocol {
         ProxyHeader::Off => false,
         ProxyHeader::Accept => guest.trusted,
         ProxyHeader::Require if guest.trusted => true,
         ProxyHeader::Require => return Err(RefuseReason::ProxyHeader),
     };
-    let mut place = Place::take(Arc::clone(view), worker.index)?;
-    if !announced && !guest.trusted {
-        place.count_client(guest.peer.ip())?;
+    let mut visit = Visit::begin(worker, Arc::clone(view), bound, guest)?;
+    if !announced {
+        visit.count_client()?;
     }
-    Ok((place, announced))
+    Ok((visit, announced))
 }
 
 /// Reads who the connection is for; false if it is not to be served.
-async fn meet(worker: &Worker, place: &mut Place, guest: &mut Guest, stream: &TcpStream) -> bool {
-    let view = Arc::clone(&place.view);
-    let refused = match guest.introduce(stream, &view.listener, &worker.timers.timer()).await {
-        Ok(()) if guest.trusted => return true,
-        Ok(()) => place.count_client(guest.client().ip()),
+async fn meet(visit: &mut Visit, stream: &TcpStream) -> bool {
+    let timer = visit.worker.timers.timer();
+    let met = match visit.guest.introduce(stream, &visit.view.listener, &timer).await {
+        Ok(()) => visit.count_client(),
         Err(Unmet::Refused) => Err(RefuseReason::ProxyHeader),
         Err(Unmet::Left) => return false,
     };
-    if let Err(reason) = refused {
-        refuse(place.shard(), reason, stream);
+    if let Err(reason) = met {
+        refuse(visit.shard(), reason, stream);
     }
-    refused.is_ok()
+    met.is_ok()
 }
 
 /// Closed with a reset when it is dropped: nothing was served, and nothing of it is to linger here.

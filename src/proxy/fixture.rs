@@ -1,9 +1,10 @@
-//! A listener for tests.
+//! A listener and a worker for tests.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::ListenerId;
+use crate::base::{Clock, ListenerId};
 use crate::model::{
     ConnectMethod, ForwardedStyle, Listener, ListenerLimits, ListenerTimeouts, Protocol,
     ProxyHeader, SocketOptions,
@@ -11,6 +12,7 @@ use crate::model::{
 use crate::observe::ListenerMeter;
 use crate::proxy::admit::Crowd;
 use crate::proxy::snapshot::ListenerView;
+use crate::proxy::worker::Worker;
 
 /// A TCP listener without anything special.
 pub fn listener() -> Listener {
@@ -41,4 +43,9 @@ pub fn view(listener: Listener, crowd: &Arc<Crowd>) -> Arc<ListenerView> {
         meter: Arc::new(ListenerMeter::new(1)),
         crowd: Arc::clone(crowd),
     })
+}
+
+/// A worker without anything to do.
+pub fn worker() -> Rc<Worker> {
+    Worker::new(0, Clock::start(), Arc::default(), Arc::default(), 1)
 }

@@ -9,12 +9,13 @@ use tokio::net::TcpStream;
 
 use crate::model::Pool;
 use crate::observe::{FailReason, RefuseReason, RetryReason};
+use crate::proxy::admit::Visit;
 use crate::proxy::balance::Ask;
 use crate::proxy::forward::exchange::REFUSALS_MAX;
 use crate::proxy::forward::relay::Relay;
 use crate::proxy::guest::Guest;
 use crate::proxy::lease::{self, Lease};
-use crate::proxy::snapshot::{ListenerView, PoolAt};
+use crate::proxy::snapshot::PoolAt;
 use crate::proxy::suspicion::suspect;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream;
@@ -25,16 +26,10 @@ const FIRST_BYTES: usize = 4096;
 
 /// Serves a connection to its end. One that reaches no instance is reset: it must not look like one
 /// that was served and is over.
-pub async fn serve(
-    worker: &Worker,
-    view: &Arc<ListenerView>,
-    guest: &Guest,
-    bound: SocketAddr,
-    mut client: TcpStream,
-) {
-    let shard = &view.meter.shards[worker.index];
+pub async fn serve(visit: &Visit, mut client: TcpStream) {
+    let (worker, shard) = (&visit.worker, visit.shard());
     let timer = worker.timers.timer();
-    let (lease, pool, mut instance) = match reach(worker, bound, &client, &timer).await {
+    let (lease, pool, mut instance) = match reach(worker, visit.bound, &client, &timer).await {
         Ok(reached) => reached,
         Err(refused) => {
             if refused {
@@ -45,7 +40,7 @@ pub async fn serve(
         }
     };
     let vitals = &lease.instance().vitals;
-    match introduce(&pool, guest, &client, &mut instance, &timer).await {
+    match introduce(&pool, &visit.guest, &client, &mut instance, &timer).await {
         Ok(sent) => shard.bytes_in.add(sent as u64),
         Err(blame) => {
             if blame == Blame::Instance {
