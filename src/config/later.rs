@@ -24,8 +24,6 @@ const LATER: &[(&str, Refused, &str)] = &[
     ("listener.protocol", Word("tls"), "TLS"),
     ("listener.protocol", Word("tls-passthrough"), "TLS"),
     ("listener.protocol", Word("udp"), "UDP"),
-    ("listener.proxy_protocol", AllBut("off"), "the PROXY protocol"),
-    ("listener.trusted", Key, "the PROXY protocol"),
     ("listener.tls", Key, "TLS"),
     ("pool.balance", Word("peak-ewma"), "latency-aware balancing"),
     ("pool.balance", Word("maglev"), "consistent hashing"),

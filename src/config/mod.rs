@@ -5,10 +5,12 @@
 //! names its file, line and column and says what to do. Keys of features that are not built yet are
 //! known, and refused with a fault that says so: `later` lists them.
 
+mod bound;
 mod compile;
 mod diff;
 mod explain;
 mod fault;
+mod http;
 mod later;
 mod raw;
 mod read;
@@ -18,7 +20,7 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-pub use compile::{Loaded, compile, load};
+pub use compile::{Loaded, ReadFile, compile, load};
 pub use diff::{Binds, Changes, Difference, diff};
 pub use explain::{Origin, Setting};
 pub use fault::{Fault, Faults};

@@ -7,12 +7,29 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::Share;
+use crate::config::bound::{Bytes, Count, OrOff, OrUnlimited, Span};
 use crate::config::fault::Place;
-use crate::config::read::{At, Field, Given, List, State, Table};
+use crate::config::http::{
+    ErrorStatus, FieldName, FieldValue, Fields, Location, MediaType, Method, RedirectStatus,
+    RequestIdField,
+};
+use crate::config::read::{At, Entry, Field, Given, List, Map, State, Table};
 use crate::config::scalar::{CheckKind, Period, Positive, ProvisionerKind, Rate, Workers};
-use crate::config::text::{Address, Bind, Fields, Method, Name, Port, UrlPath};
+use crate::config::text::{Address, Bind, Name, Network, Port, Source, UrlPath};
 use crate::config::{AdminBind, LogFormat};
-use crate::model::{Balance, HostPattern, Limit, Protocol, StopPolicy};
+use crate::model::{
+    Balance, ConnectMethod, ForwardedStyle, HostPattern, Limit, ListenerLimits, Protocol,
+    ProxyHeader, ProxyVersion, StopPolicy,
+};
+
+/// The least and the most bytes of a request head that may be configured.
+const HEAD: (u64, u64) = (1024, ListenerLimits::HEAD_MAX as u64);
+/// No body is longer than this, which is an exbibyte.
+const BODY_MOST: u64 = 1 << 60;
+/// Linux refuses to wait longer before it probes a connection, in milliseconds.
+const KEEPALIVE_MOST_MS: u64 = 32_767_000;
+/// Linux counts this in milliseconds, in 31 bits.
+const USER_TIMEOUT_MOST_MS: u64 = i32::MAX as u64;
 
 /// A table and its keys. A key is named like its field unless `= "KEY"` says otherwise.
 macro_rules! tables {
@@ -38,6 +55,12 @@ macro_rules! tables {
         impl Field for $type {
             fn read(table: &Table<'_, '_>, key: &'static str) -> Self {
                 Self::of(&table.child(key))
+            }
+        }
+
+        impl Field for Among<$type> {
+            fn read(table: &Table<'_, '_>, _: &'static str) -> Self {
+                Self($type::of(table))
             }
         }
 
@@ -90,6 +113,14 @@ tables! {
         protocol: Given<Protocol>,
         pool: Given<String>,
         timeouts: ListenerTimeouts,
+        limits: Limits,
+        trusted: Given<List<Network>>,
+        proxy_protocol: Given<ProxyHeader>,
+        forwarded: Given<ForwardedStyle>,
+        request_id: Given<OrOff<RequestIdField>>,
+        connect: Given<ConnectMethod>,
+        tcp: Tcp,
+        errors: Given<Map<ErrorStatus, PathBuf>>,
     }
 
     /// `timeouts` of a listener.
@@ -97,6 +128,24 @@ tables! {
         head: Given<Period>,
         idle: Given<Period>,
         body: Given<Period>,
+    }
+
+    /// `limits` of a listener.
+    Limits {
+        head: Given<Bytes<{ HEAD.0 }, { HEAD.1 }>>,
+        fields: Given<Count<1, { ListenerLimits::FIELDS_MAX }>>,
+        target: Given<Bytes<1, { HEAD.1 }>>,
+        body: Given<OrUnlimited<Bytes<0, BODY_MOST>>>,
+        body_rate: Given<OrOff<Bytes<1, BODY_MOST>>>,
+        requests: Given<Limit>,
+        connections: Given<Limit>,
+        connections_per_client: Given<Limit>,
+    }
+
+    /// `tcp` of a listener or a pool.
+    Tcp {
+        keepalive: Given<OrOff<Span<1_000, KEEPALIVE_MOST_MS>>>,
+        user_timeout: Given<OrOff<Span<1, USER_TIMEOUT_MOST_MS>>>,
     }
 
     /// `[[route]]`.
@@ -107,6 +156,35 @@ tables! {
         method: Given<List<Method>>,
         header: Given<Fields>,
         pool: Given<String>,
+        redirect: Redirect,
+        respond: Respond,
+        edits: Among<Edits>,
+    }
+
+    /// `redirect` of a route.
+    Redirect {
+        table: Whole,
+        to: Given<Location>,
+        status: Given<RedirectStatus>,
+    }
+
+    /// `respond` of a route.
+    Respond {
+        table: Whole,
+        status: Given<Count<200, 599>>,
+        body: Given<String>,
+        file: Given<PathBuf>,
+        media_type = "type": Given<MediaType>,
+    }
+
+    /// What a route or a pool changes in heads.
+    Edits {
+        remove_request_header: Given<List<FieldName>>,
+        set_request_header: Given<Map<FieldName, List<FieldValue>>>,
+        add_request_header: Given<Map<FieldName, List<FieldValue>>>,
+        remove_response_header: Given<List<FieldName>>,
+        set_response_header: Given<Map<FieldName, List<FieldValue>>>,
+        add_response_header: Given<Map<FieldName, List<FieldValue>>>,
     }
 
     /// `[pool.NAME]`.
@@ -118,6 +196,11 @@ tables! {
         queue: Queue,
         timeouts: PoolTimeouts,
         retry: Retry,
+        keep_alive: KeepAlive,
+        source: Given<Source>,
+        tcp: Tcp,
+        proxy_protocol: Given<Option<ProxyVersion>>,
+        edits: Among<Edits>,
         drain_timeout: Given<Period>,
         instances: Given<Vec<Instance>>,
         health: Health,
@@ -137,6 +220,14 @@ tables! {
         response: Given<Period>,
         idle: Given<Period>,
         tunnel: Given<Period>,
+        total: Given<Period>,
+    }
+
+    /// `keep_alive` of a pool.
+    KeepAlive {
+        max: Given<u32>,
+        age: Given<Period>,
+        requests: Given<Limit>,
     }
 
     /// `retry` of a pool.
@@ -200,11 +291,22 @@ pub struct Whole {
     pub present: bool,
 }
 
+impl Whole {
+    /// Where the table is and what it is called, if it is in the file.
+    pub fn written(&self) -> Option<(Place, &str)> {
+        self.present.then_some((self.place, self.path.as_str()))
+    }
+}
+
 impl Field for Whole {
     fn read(table: &Table<'_, '_>, _: &'static str) -> Self {
         Self { path: table.path.clone(), place: table.place, present: table.is_present() }
     }
 }
+
+/// Keys that stand among others in one table.
+#[derive(Clone, Debug)]
+pub struct Among<T>(pub T);
 
 /// `[defaults]`: one table, read once for what listeners and once for what pools know of it.
 #[derive(Clone, Debug)]
@@ -215,6 +317,28 @@ pub struct Defaults {
     pub pool: Pool,
 }
 
+/// One of `errors`: a status and the file with its body.
+pub type ErrorFile = Entry<ErrorStatus, PathBuf>;
+
+/// What `[defaults]` refuses, and what to do instead.
+const NOT_INHERITED: [(&str, &str); 10] = [
+    ("name", "each has its own"),
+    ("bind", "each has its own"),
+    ("instances", "each has its own"),
+    (
+        "proxy_protocol",
+        "listeners read it and pools write it: say which is meant, in [[listener]] or [pool.NAME]",
+    ),
+    ("remove_request_header", EDITS_HINT),
+    ("set_request_header", EDITS_HINT),
+    ("add_request_header", EDITS_HINT),
+    ("remove_response_header", EDITS_HINT),
+    ("set_response_header", EDITS_HINT),
+    ("add_response_header", EDITS_HINT),
+];
+
+const EDITS_HINT: &str = "write it in [[route]] or [pool.NAME]";
+
 impl File {
     /// Reads the table of the whole file.
     pub fn read(root: &Table<'_, '_>) -> Self {
@@ -224,21 +348,11 @@ impl File {
 
 impl Field for Defaults {
     fn read(table: &Table<'_, '_>, key: &'static str) -> Self {
-        let table = table.child(key);
-        let defaults = Self {
+        let table = table.child(key).refusing(&NOT_INHERITED, "cannot be inherited");
+        Self {
             listener: Listener::of(&table.read_as("listener")),
             pool: Pool::of(&table.read_as("pool")),
-        };
-        for (key, place, present) in [
-            ("name", defaults.listener.name.place, defaults.listener.name.is_present()),
-            ("bind", defaults.listener.bind.place, defaults.listener.bind.is_present()),
-            ("instances", defaults.pool.instances.place, defaults.pool.instances.is_present()),
-        ] {
-            if present {
-                table.fault(place, key, "cannot be inherited", Some("each has its own".into()));
-            }
         }
-        defaults
     }
 }
 

@@ -50,6 +50,11 @@ impl<T> Given<T> {
         }
     }
 
+    /// Where the file says something, right or wrong, and for which key.
+    pub fn written(&self) -> Option<(Place, &str)> {
+        self.is_present().then_some((self.place, self.key.as_str()))
+    }
+
     /// The same with the value made into another.
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Given<U> {
         let state = match self.state {
@@ -88,21 +93,95 @@ impl<T: Printed> Printed for List<T> {
     }
 }
 
+/// A table whose keys the operator chooses, in their order in the file.
+#[derive(Clone, Debug)]
+pub struct Map<K, V>(pub Vec<Entry<K, V>>);
+
+/// One key of a [`Map`].
+#[derive(Clone, Debug)]
+pub struct Entry<K, V> {
+    /// What the key means.
+    pub key: K,
+    /// Its value.
+    pub value: V,
+    /// The path of the key, as faults name it.
+    pub path: String,
+    /// Where the key stands.
+    pub key_place: Place,
+    /// Where the value stands.
+    pub place: Place,
+}
+
+impl<K: Printed, V: Printed> Printed for Map<K, V> {
+    fn print(&self) -> String {
+        let entry = |it: &Entry<K, V>| format!("{} = {}", it.key.print(), it.value.print());
+        let entries: Vec<String> = self.0.iter().map(entry).collect();
+        format!("{{ {} }}", entries.join(", "))
+    }
+}
+
+/// A key of a [`Map`].
+pub trait Key: Printed + PartialEq + Sized {
+    /// Reads the key.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    fn parse_key(text: &str) -> Result<Self, Wrong>;
+}
+
 /// What can stand for a key: a value, a list, or a table.
 pub trait Field: Sized {
     /// Reads the key `key` of `table`; an absent table reads as one in which every key is absent.
     fn read(table: &Table<'_, '_>, key: &'static str) -> Self;
 }
 
-impl<T: Scalar> Field for Given<T> {
+impl<T: Value> Field for Given<T> {
     fn read(table: &Table<'_, '_>, key: &'static str) -> Self {
-        table.given(key, |value, path, schema| table.scalar(value, path, schema))
+        table.given(key, |value, path, schema| T::read_value(table, value, path, schema))
     }
 }
 
-impl<T: Scalar> Field for Given<List<T>> {
-    fn read(table: &Table<'_, '_>, key: &'static str) -> Self {
-        table.given(key, |value, path, schema| table.list(value, path, schema))
+/// A value of the file, alone or with others in it. Its faults are noted where it is read.
+pub trait Value: Sized {
+    /// Reads `value`, which stands in `table` at `path`; `None` if it has a fault.
+    fn read_value(
+        table: &Table<'_, '_>,
+        value: &Spanned<DeValue<'_>>,
+        path: &str,
+        schema: &str,
+    ) -> Option<Self>;
+}
+
+impl<T: Scalar> Value for T {
+    fn read_value(
+        table: &Table<'_, '_>,
+        value: &Spanned<DeValue<'_>>,
+        path: &str,
+        schema: &str,
+    ) -> Option<Self> {
+        table.scalar(value, path, schema)
+    }
+}
+
+impl<T: Scalar> Value for List<T> {
+    fn read_value(
+        table: &Table<'_, '_>,
+        value: &Spanned<DeValue<'_>>,
+        path: &str,
+        schema: &str,
+    ) -> Option<Self> {
+        table.list(value, path, schema)
+    }
+}
+
+impl<K: Key, V: Value> Value for Map<K, V> {
+    fn read_value(
+        table: &Table<'_, '_>,
+        value: &Spanned<DeValue<'_>>,
+        path: &str,
+        schema: &str,
+    ) -> Option<Self> {
+        table.map(value, path, schema)
     }
 }
 
@@ -191,6 +270,8 @@ pub struct Table<'d, 'l> {
     pub path: String,
     /// Its path without names: `pool.health` for `[pool.web.health]`.
     schema: String,
+    /// Keys that are not to be seen here.
+    refused: &'static [(&'static str, &'static str)],
     ledger: &'l Ledger<'d>,
 }
 
@@ -218,7 +299,7 @@ impl<'d, 'l> Table<'d, 'l> {
             });
             entry.schemas.push(schema.clone());
         }
-        Self { entries, broken: false, place, path, schema, ledger }
+        Self { entries, broken: false, place, path, schema, refused: &[], ledger }
     }
 
     /// Whether the table is in the file, right or wrong.
@@ -228,7 +309,9 @@ impl<'d, 'l> Table<'d, 'l> {
 
     /// The same table, read as what `schema` names.
     pub fn read_as(&self, schema: &str) -> Self {
-        Self::open(self.ledger, self.entries, self.place, self.path.clone(), schema.into())
+        let same =
+            Self::open(self.ledger, self.entries, self.place, self.path.clone(), schema.into());
+        Self { broken: self.broken, refused: self.refused, ..same }
     }
 
     /// Lets every key of this table pass: it could not be told what it is for.
@@ -241,13 +324,31 @@ impl<'d, 'l> Table<'d, 'l> {
     }
 
     /// Notes a fault at a key of this table.
-    pub fn fault(&self, place: Place, key: &str, problem: &str, hint: Option<String>) {
+    fn fault(&self, place: Place, key: &str, problem: &str, hint: Option<String>) {
         self.ledger.sink.add(place, &join(&self.path, key), problem, hint);
+    }
+
+    /// The same table as if these keys were not in it; each that is there is a fault, with a hint.
+    pub fn refusing(
+        mut self,
+        keys: &'static [(&'static str, &'static str)],
+        problem: &str,
+    ) -> Self {
+        for (key, hint) in keys {
+            if let Some((_, value)) = self.entry(key) {
+                self.fault(value.span().start, key, problem, Some((*hint).into()));
+            }
+        }
+        self.refused = keys;
+        self
     }
 
     /// The place of a key and its value. Asking for a key makes it known.
     fn entry(&self, key: &'static str) -> Option<(Place, &'d Spanned<DeValue<'d>>)> {
         let entries = self.entries?;
+        if self.refused.iter().any(|(refused, _)| *refused == key) {
+            return None;
+        }
         if let Some(opened) = self.ledger.opened.borrow_mut().get_mut(&address(entries)) {
             opened.asked.push(key);
         }
@@ -278,7 +379,8 @@ impl<'d, 'l> Table<'d, 'l> {
             let hint = Some("a table is written { key = value }".into());
             self.ledger.sink.add(value.span().start, &path, not_a_table(value.get_ref()), hint);
         }
-        Self { entries: None, broken: true, place, path, schema, ledger: self.ledger }
+        let ledger = self.ledger;
+        Self { entries: None, broken: true, place, path, schema, refused: &[], ledger }
     }
 
     /// The tables of an array. Their paths have the name in them where they have one, else their
@@ -385,7 +487,7 @@ impl<'d, 'l> Table<'d, 'l> {
             self.ledger.sink.add(value.span().start, path, problem, None);
             return None;
         };
-        if items.is_empty() {
+        if items.is_empty() && !T::LIST_MAY_BE_EMPTY {
             self.ledger.sink.add(value.span().start, path, "is an empty list", None);
             return None;
         }
@@ -398,6 +500,46 @@ impl<'d, 'l> Table<'d, 'l> {
             }
         }
         (list.len() == items.len()).then_some(List(list))
+    }
+
+    fn map<K: Key, V: Value>(
+        &self,
+        value: &Spanned<DeValue<'_>>,
+        path: &str,
+        schema: &str,
+    ) -> Option<Map<K, V>> {
+        let sink = self.ledger.sink;
+        let DeValue::Table(entries) = value.get_ref() else {
+            let hint = Some("a table is written { key = value }".into());
+            sink.add(value.span().start, path, not_a_table(value.get_ref()), hint);
+            return None;
+        };
+        let mut map: Vec<Entry<K, V>> = Vec::with_capacity(entries.len());
+        for (name, value) in entries {
+            let key_place = name.span().start;
+            let path = join(path, name.get_ref());
+            let key = match K::parse_key(name.get_ref()) {
+                Ok(key) if map.iter().all(|before| before.key != key) => Some(key),
+                Ok(_) => {
+                    sink.add(key_place, &path, "is there twice; case does not matter", None);
+                    None
+                }
+                Err(Wrong { problem, hint }) => {
+                    sink.add(key_place, &path, problem, hint);
+                    None
+                }
+            };
+            let place = value.span().start;
+            let read = if is_placeholder(value) {
+                None
+            } else {
+                V::read_value(self, value, &path, schema)
+            };
+            if let (Some(key), Some(value)) = (key, read) {
+                map.push(Entry { key, value, path, key_place, place });
+            }
+        }
+        (map.len() == entries.len()).then_some(Map(map))
     }
 }
 

@@ -11,7 +11,9 @@ use crate::base::Share;
 use crate::base::unit::{parse_duration, print_duration};
 use crate::config::LogFormat;
 use crate::config::fault::did_you_mean;
-use crate::model::{Balance, Limit, Protocol, StopPolicy};
+use crate::model::{
+    Balance, ConnectMethod, ForwardedStyle, Limit, Protocol, ProxyHeader, ProxyVersion, StopPolicy,
+};
 
 /// What is wrong with a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,6 +44,8 @@ pub trait Printed {
 pub trait Scalar: Printed + Sized {
     /// A list of these may be written as one value without brackets.
     const MAY_STAND_ALONE: bool = false;
+    /// A list of these may have nothing in it: that says "none", which is not the same as nothing said.
+    const LIST_MAY_BE_EMPTY: bool = false;
     /// It is one of a set of words.
     const IS_WORD: bool = false;
     /// Which other keys its table has depends on it.
@@ -73,7 +77,7 @@ pub fn text<'v>(value: &'v DeValue<'_>, what: &str) -> Result<&'v str, Wrong> {
 }
 
 /// A number as it is written, if it is one.
-fn number(value: &DeValue<'_>) -> Option<String> {
+pub fn number(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::Integer(n) => Some(n.to_string()),
         DeValue::Float(n) => Some(n.as_str().to_owned()),
@@ -114,7 +118,8 @@ fn word<T: Copy>(value: &DeValue<'_>, words: &[(&'static str, T)]) -> Result<T, 
     }
 }
 
-fn quoted(text: impl std::fmt::Display) -> String {
+/// A text that needs no escapes, as a string.
+pub fn quoted(text: impl std::fmt::Display) -> String {
     format!("\"{text}\"")
 }
 
@@ -175,6 +180,19 @@ words! {
     CheckKind { "http" => Self::Http, "tcp" => Self::Tcp, "none" => Self::None }
     ProvisionerKind: DECIDES_KEYS { "process" => Self::Process }
     StopPolicy { "terminate" => Self::Terminate, "keep" => Self::Keep }
+    ForwardedStyle {
+        "x-forwarded" => Self::XForwarded,
+        "rfc7239" => Self::Rfc7239,
+        "both" => Self::Both,
+        "off" => Self::Off,
+    }
+    ConnectMethod { "refuse" => Self::Refuse, "forward" => Self::Forward }
+    ProxyHeader { "off" => Self::Off, "accept" => Self::Accept, "require" => Self::Require }
+    Option<ProxyVersion> {
+        "off" => None,
+        "v1" => Some(ProxyVersion::V1),
+        "v2" => Some(ProxyVersion::V2),
+    }
 }
 
 impl Scalar for Duration {

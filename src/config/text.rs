@@ -3,11 +3,12 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::{IpNet, Ipv4Net};
 use toml::de::DeValue;
 
 use crate::config::AdminBind;
 use crate::config::later;
-use crate::config::scalar::{Printed, Scalar, Wrong, text, type_of, whole, wrong, wrong_but};
+use crate::config::scalar::{Printed, Scalar, Wrong, text, whole, wrong, wrong_but};
 use crate::model::HostPattern;
 
 /// A name of a pool, a listener, an instance or a zone.
@@ -220,6 +221,79 @@ impl Printed for Address {
     }
 }
 
+/// A network, or one address as the smallest there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Network(pub IpNet);
+
+impl Scalar for Network {
+    const MAY_STAND_ALONE: bool = true;
+    const LIST_MAY_BE_EMPTY: bool = true;
+
+    fn parse(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let text = text(value, "a network such as \"10.0.0.0/8\" or an address")?;
+        let read = text.parse::<IpNet>().ok();
+        let Some(net) = read.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)) else {
+            let hint = "write it like \"10.0.0.0/8\", \"2001:db8::/32\" or \"192.0.2.7\"";
+            return Err(wrong_but(format!("{text:?} is neither a network nor an address"), hint));
+        };
+        if net.trunc() != net {
+            let problem = format!("{text:?} has bits set that are not of the network");
+            return Err(wrong_but(problem, format!("did you mean \"{}\"?", net.trunc())));
+        }
+        if let IpNet::V6(v6) = net
+            && v6.prefix_len() >= 96
+            && let Some(v4) = v6.addr().to_ipv4_mapped()
+        {
+            let meant = print_network(Ipv4Net::new_assert(v4, v6.prefix_len() - 96).into());
+            let problem = format!("{text:?} is an IPv4 network in IPv6 clothes");
+            return Err(wrong_but(problem, format!("write \"{meant}\"")));
+        }
+        Ok(Self(net))
+    }
+}
+
+/// The network, or the address if it is but one.
+fn print_network(net: IpNet) -> String {
+    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
+}
+
+impl Printed for Network {
+    fn print(&self) -> String {
+        print_network(self.0).print()
+    }
+}
+
+/// An address of this machine that connections come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Source(pub IpAddr);
+
+impl Scalar for Source {
+    fn parse(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let text = text(value, "an address such as \"10.0.0.9\"")?;
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            let hint = format!("the kernel picks the port: write \"{}\"", address.ip());
+            return Err(wrong_but(format!("{text:?} has a port"), hint));
+        }
+        match text.parse::<IpAddr>() {
+            Ok(ip) if ip.is_unspecified() || ip.is_multicast() => {
+                let hint = "leave it out to let the kernel choose";
+                Err(wrong_but(format!("{ip} is not the address of one machine"), hint))
+            }
+            Ok(ip) => Ok(Self(ip)),
+            Err(_) => Err(wrong_but(
+                format!("{text:?} is not an IP address"),
+                "write it like \"10.0.0.9\"",
+            )),
+        }
+    }
+}
+
+impl Printed for Source {
+    fn print(&self) -> String {
+        self.0.to_string().print()
+    }
+}
+
 impl Scalar for HostPattern {
     fn parse(value: &DeValue<'_>) -> Result<Self, Wrong> {
         let host = text(value, "a host such as \"api.example.com\"")?.to_ascii_lowercase();
@@ -307,77 +381,5 @@ impl Scalar for UrlPath {
 impl Printed for UrlPath {
     fn print(&self) -> String {
         self.0.print()
-    }
-}
-
-/// A character of a method or of the name of a header field (RFC 9110, "token").
-fn is_token(text: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    !text.is_empty() && text.bytes().all(allowed)
-}
-
-/// A method of HTTP.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Method(pub String);
-
-impl Scalar for Method {
-    const MAY_STAND_ALONE: bool = true;
-
-    fn parse(value: &DeValue<'_>) -> Result<Self, Wrong> {
-        let method = text(value, "a method such as \"GET\"")?;
-        if !is_token(method) {
-            return Err(wrong(format!("{method:?} is not a method")));
-        }
-        if method.contains(|c: char| c.is_ascii_lowercase()) {
-            let hint = format!("did you mean {:?}?", method.to_ascii_uppercase());
-            return Err(wrong_but(format!("{method:?} is not in upper case"), hint));
-        }
-        Ok(Self(method.to_owned()))
-    }
-}
-
-impl Printed for Method {
-    fn print(&self) -> String {
-        self.0.print()
-    }
-}
-
-/// Header fields that must be there, names in lower case.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Fields(pub Vec<(String, String)>);
-
-impl Scalar for Fields {
-    fn parse(value: &DeValue<'_>) -> Result<Self, Wrong> {
-        let DeValue::Table(table) = value else {
-            let problem = format!("must be a table, not {}", type_of(value));
-            return Err(wrong_but(problem, "write it like { x-canary = \"1\" }"));
-        };
-        let mut fields: Vec<(String, String)> = Vec::new();
-        for (name, value) in table {
-            let name = name.get_ref();
-            if !is_token(name) {
-                return Err(wrong(format!("{name:?} is not the name of a header field")));
-            }
-            let Some(wanted) = value.get_ref().as_str() else {
-                return Err(wrong(format!("the value of {name} must be a string")));
-            };
-            if wanted.chars().any(|c| c.is_control() || !c.is_ascii()) || wanted.trim() != wanted {
-                return Err(wrong(format!("the value of {name} can never be in a request")));
-            }
-            let name = name.to_ascii_lowercase();
-            if fields.iter().any(|(known, _)| *known == name) {
-                return Err(wrong(format!("{name} is there twice; case does not matter")));
-            }
-            fields.push((name, wanted.to_owned()));
-        }
-        Ok(Self(fields))
-    }
-}
-
-impl Printed for Fields {
-    fn print(&self) -> String {
-        let fields: Vec<String> =
-            self.0.iter().map(|(name, value)| format!("{name} = {}", value.print())).collect();
-        format!("{{ {} }}", fields.join(", "))
     }
 }

@@ -130,7 +130,7 @@ fn start(
     worker: &Rc<Worker>,
     view: Arc<ListenerView>,
     address: SocketAddr,
-    stream: TcpStream,
+    mut stream: TcpStream,
     peer: SocketAddr,
 ) {
     let shard = &view.meter.shards[worker.index];
@@ -146,10 +146,7 @@ fn start(
             return;
         }
         match visit.view.listener.protocol {
-            Protocol::Http => {
-                let client = visit.guest.client();
-                http1::serve(&visit.worker, &visit.view, visit.bound, stream, client).await;
-            }
+            Protocol::Http => http1::serve(&visit, &mut stream).await,
             Protocol::Tcp => Box::pin(tcp::serve(&visit, stream)).await,
         }
     });

@@ -1,25 +1,34 @@
 //! Listeners: their names and addresses are unique, and each leads somewhere.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{ListenerId, PoolId};
+use crate::config::bound::OrOff;
 use crate::config::fault::Place;
+use crate::config::http::RequestIdField;
 use crate::config::raw::{self, File};
-use crate::config::read::{Given, State};
+use crate::config::read::{Given, List, State};
 use crate::config::scalar::Period;
 use crate::config::text::Name;
 use crate::config::{AdminBind, AdminSettings};
-use crate::model::{
-    ConnectMethod, ForwardedStyle, Listener, ListenerLimits, ListenerTimeouts, Protocol,
-    ProxyHeader, SocketOptions,
-};
+use crate::model::{ConnectMethod, ForwardedStyle, Listener, ListenerTimeouts, Page, Protocol};
 
 use super::Compiler;
 
 /// What was bound so far: address, by whom.
 type Bound = Vec<(SocketAddr, String)>;
+
+/// What a listener does with the messages that it reads.
+#[derive(Default)]
+struct Messages {
+    forwarded: ForwardedStyle,
+    request_id: Option<String>,
+    connect: ConnectMethod,
+    errors: BTreeMap<u16, Page>,
+}
 
 impl Compiler<'_> {
     pub(super) fn listeners(&mut self, file: &File, admin: &AdminSettings) -> Vec<Listener> {
@@ -62,6 +71,11 @@ impl Compiler<'_> {
         let protocol = self.pick(&raw.protocol, &base.protocol, Protocol::Http);
         let pool = self.listener_pool(file, raw, protocol);
         let timeouts = self.listener_timeouts(&raw.timeouts, &base.timeouts);
+        let limits = self.limits(&raw.limits, &base.limits, protocol);
+        let trusted = self.pick(&raw.trusted, &base.trusted, List(Vec::new()));
+        let proxy_protocol = self.proxy_header(raw, base);
+        let messages = self.messages(raw, base, protocol);
+        let socket = self.socket(&raw.tcp, &base.tcp);
         let binds = binds?;
         let label = known_as.clone().unwrap_or_default();
         for bind in &binds.value.0 {
@@ -75,14 +89,14 @@ impl Compiler<'_> {
             protocol,
             pool,
             timeouts,
-            limits: ListenerLimits::default(),
-            trusted: Vec::new(),
-            proxy_protocol: ProxyHeader::default(),
-            forwarded: ForwardedStyle::default(),
-            request_id: Some("x-request-id".to_owned()),
-            connect: ConnectMethod::default(),
-            socket: SocketOptions::default(),
-            errors: Arc::default(),
+            limits,
+            trusted: trusted.0.iter().map(|network| network.value.0).collect(),
+            proxy_protocol,
+            forwarded: messages.forwarded,
+            request_id: messages.request_id,
+            connect: messages.connect,
+            socket,
+            errors: Arc::new(messages.errors),
         })
     }
 
@@ -131,6 +145,29 @@ impl Compiler<'_> {
             }
         }
         pool.map(|pool| PoolId::new(pool.value))
+    }
+
+    /// What a listener does with the messages that it reads; one that reads none has no settings.
+    fn messages(
+        &mut self,
+        raw: &raw::Listener,
+        base: &raw::Listener,
+        protocol: Protocol,
+    ) -> Messages {
+        if protocol == Protocol::Tcp {
+            self.http_only(raw);
+            return Messages::default();
+        }
+        let request_id = OrOff(Some(RequestIdField("x-request-id".into())));
+        Messages {
+            forwarded: self.pick(&raw.forwarded, &base.forwarded, ForwardedStyle::default()),
+            request_id: self
+                .pick(&raw.request_id, &base.request_id, request_id)
+                .0
+                .map(|field| field.0),
+            connect: self.pick(&raw.connect, &base.connect, ConnectMethod::default()),
+            errors: self.error_pages(raw, base),
+        }
     }
 
     fn listener_timeouts(

@@ -9,11 +9,18 @@
 //! is, with one exception that is meant so: a `[defaults.provisioner]` gives every pool one.
 //! `[defaults.scaling]` applies to pools that have a provisioner.
 
+mod action;
+mod limits;
 mod listener;
+mod page;
 mod pool;
+mod rewrite;
 mod route;
 mod scaling;
+mod upstream;
 
+use std::io;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
@@ -35,20 +42,23 @@ pub struct Loaded {
     pub explanation: Vec<Setting>,
 }
 
-/// Reads and compiles a file.
+/// Reads a file that the configuration names. It need not read more than a little over 64 KiB.
+pub type ReadFile<'r> = dyn Fn(&Path) -> io::Result<Vec<u8>> + 'r;
+
+/// Reads and compiles a file, and reads the files that it names.
 ///
 /// # Errors
 /// All faults of the file, or that it cannot be read.
 pub fn load(path: &Path) -> Result<Loaded, Faults> {
     let bytes = std::fs::read(path).map_err(|error| {
         let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => "write one there, or name another with --config FILE",
+            io::ErrorKind::NotFound => "write one there, or name another with --config FILE",
             _ => "the daemon must be allowed to read it",
         };
         Faults::of_file(path, format!("cannot be read: {error}"), hint)
     })?;
     match std::str::from_utf8(&bytes) {
-        Ok(text) => compile(text, path),
+        Ok(text) => compile(text, path, &read_page),
         Err(error) => {
             let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
             let (line, column) = Lines::of(&valid).position(valid.len());
@@ -62,11 +72,23 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
     }
 }
 
-/// Compiles `text`, the content of `path`; relative paths in it are relative to where that is.
+/// Reads a file, or a byte more than it may have.
+fn read_page(path: &Path) -> io::Result<Vec<u8>> {
+    // Opening anything else, such as a pipe, could wait for ever.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(page::PAGE_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Compiles `text`, the content of `path`; relative paths in it are relative to where that is. The
+/// files that it names are read by `read`.
 ///
 /// # Errors
 /// All faults of the text.
-pub fn compile(text: &str, path: &Path) -> Result<Loaded, Faults> {
+pub fn compile(text: &str, path: &Path, read: &ReadFile<'_>) -> Result<Loaded, Faults> {
     let sink = Sink::new(text, path);
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
@@ -86,7 +108,7 @@ pub fn compile(text: &str, path: &Path) -> Result<Loaded, Faults> {
     ledger.close();
 
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut compiler = Compiler { sink: &sink, folder, settings: Vec::new() };
+    let mut compiler = Compiler { sink: &sink, folder, read, settings: Vec::new() };
     let config = compiler.file(&file);
     let explanation = compiler.settings;
     match sink.take_faults() {
@@ -143,6 +165,8 @@ struct Compiler<'t> {
     sink: &'t Sink<'t>,
     /// Relative paths start here.
     folder: &'t Path,
+    /// Reads the files that the file names.
+    read: &'t ReadFile<'t>,
     settings: Vec<Setting>,
 }
 

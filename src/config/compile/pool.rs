@@ -11,7 +11,7 @@ use crate::config::scalar::{CheckKind, Period, Positive, Printed, Wrong};
 use crate::config::text::{Name, Port, UrlPath};
 use crate::model::{
     Balance, HealthCheck, HealthSettings, Limit, Listener, Pool, PoolTimeouts, Queue, Retry,
-    StaticInstance, UpstreamSettings,
+    StaticInstance,
 };
 
 use super::{Compiler, first_written};
@@ -43,16 +43,18 @@ impl Compiler<'_> {
             response: self.pick(&own.response, &inherited.response, seconds(30)).0,
             idle: self.pick(&own.idle, &inherited.idle, seconds(30)).0,
             tunnel: self.pick(&own.tunnel, &inherited.tunnel, seconds(3_600)).0,
-            total: Duration::from_secs(24 * 3_600),
+            total: self.pick(&own.total, &inherited.total, seconds(24 * 3_600)).0,
         };
         let retry = Retry {
             attempts: self.pick(&raw.retry.attempts, &base.retry.attempts, 2),
             budget: self.pick(&raw.retry.budget, &base.retry.budget, Share(0.2)),
         };
+        let upstream = self.upstream(raw, base);
         let drain_timeout = self.pick(&raw.drain_timeout, &base.drain_timeout, seconds(60)).0;
         let instances = self.instances(raw, base, port);
         let health = self.health(&raw.health, &base.health);
         let (scaling, provisioning) = self.agent(raw, base, port);
+        self.check_source(raw, base, &instances, provisioning.as_ref());
         Pool {
             id: PoolId::new(&name.value),
             balance,
@@ -60,7 +62,7 @@ impl Compiler<'_> {
             queue,
             timeouts,
             retry,
-            upstream: UpstreamSettings::default(),
+            upstream,
             drain_timeout,
             instances,
             health,

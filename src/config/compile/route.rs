@@ -1,8 +1,8 @@
-//! Routes: each is from an HTTP listener that exists to a pool that exists.
+//! Routes: each is from an HTTP listener that exists, and does one thing.
 
 use std::sync::Arc;
 
-use crate::base::{ListenerId, PoolId};
+use crate::base::ListenerId;
 use crate::config::raw::{self, File};
 use crate::config::read::State;
 use crate::config::text::UrlPath;
@@ -28,9 +28,12 @@ impl Compiler<'_> {
         }
         let methods = self.choose(&raw.method, None, None).map(|methods| methods.value.0);
         let headers = self.choose(&raw.header, None, None).map(|fields| fields.value.0);
-        let pool = self.required(&raw.pool, None, "write pool = \"NAME\"");
-        if let Some(pool) = &pool {
-            self.exists(pool, "pool", file.pools.iter().map(|(name, _)| name.value.as_str()));
+        let action = self.action(file, raw);
+        let rewrite = self.rewrite(&raw.edits.0);
+        if let (Some(Action::Redirect(_) | Action::Respond(_)), false) =
+            (&action, rewrite.request.is_empty())
+        {
+            self.no_request(&raw.edits.0);
         }
         Some(Route {
             listener: ListenerId::new(listener?.value),
@@ -38,9 +41,24 @@ impl Compiler<'_> {
             path_prefix,
             methods: methods.into_iter().flatten().map(|method| method.value.0).collect(),
             headers: headers.unwrap_or_default(),
-            action: Action::Pool(PoolId::new(pool?.value)),
-            rewrite: Arc::default(),
+            action: action?,
+            rewrite: Arc::new(rewrite),
         })
+    }
+
+    /// Notes a fault for every change to requests that go nowhere.
+    fn no_request(&self, edits: &raw::Edits) {
+        for (place, key) in [
+            edits.remove_request_header.written(),
+            edits.set_request_header.written(),
+            edits.add_request_header.written(),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            let problem = "changes a request that is answered here: no instance sees it";
+            self.fault(place, key, problem, "leave it out, or write pool = \"NAME\"");
+        }
     }
 
     fn routed_listener(&self, file: &File, listener: &Chosen<String>) {

@@ -24,7 +24,12 @@ instances = [{ address = "10.0.0.2:80" }]
 "#;
 
 fn config(text: &str) -> Config {
-    match compile(text, Path::new("t.toml")) {
+    config_with(text, "")
+}
+
+/// The configuration, where every file that it names has this content.
+fn config_with(text: &str, content: &str) -> Config {
+    match compile(text, Path::new("t.toml"), &|_| Ok(content.into())) {
         Ok(loaded) => loaded.config,
         Err(faults) => panic!("{text}\n{faults}"),
     }
@@ -92,6 +97,15 @@ fn listeners_and_their_addresses() {
             "{to}"
         );
     }
+}
+
+#[test]
+fn what_is_in_a_file_counts() {
+    let text = BASE.replace("pool = \"api\"", "pool = \"api\"\nerrors = { 503 = \"busy.txt\" }");
+    let old = config_with(&text, "busy");
+    let told = |content| told(&diff(&old, &config_with(&text, content)).listeners);
+    assert_eq!(told("busy"), "+ - ~ =a b");
+    assert_eq!(told("full"), "+ - ~b =a");
 }
 
 #[test]

@@ -1,11 +1,8 @@
 //! No text makes the compiler panic, and its faults are always within the text.
 
-use std::path::Path;
-
 use proptest::prelude::*;
 
 use super::{SMALLEST, compiled};
-use crate::config::compile;
 
 /// Lines, words and characters that a file may be put together from, right or wrong.
 fn pieces() -> impl Strategy<Value = String> {
@@ -50,6 +47,6 @@ proptest! {
         let at = |n: usize| (n.min(text.len())..=text.len()).find(|n| text.is_char_boundary(*n));
         let (start, end) = (at(cut).expect("the end is one"), at(cut + len).expect("the end is one"));
         let damaged = format!("{}{with}{}", &text[..start], &text[end..]);
-        let _ = compile(&damaged, Path::new("x.toml"));
+        let _ = compiled(&damaged);
     }
 }

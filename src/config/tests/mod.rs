@@ -1,11 +1,16 @@
 //! Tests of the whole way from text to configuration.
 
+mod actions;
 mod any_text;
 mod faults;
 mod later;
+mod listeners;
 mod meaning;
+mod rewrites;
+mod upstreams;
 mod values;
 
+use std::io;
 use std::path::Path;
 
 use crate::config::{Faults, Loaded, compile};
@@ -39,7 +44,19 @@ const LISTENER: &str = "[[listener]]\nbind = \"127.0.0.1:80\"\npool = \"web\"\n\
 const POOL: &str = "[pool.web]\ninstances = [{ address = \"10.0.0.1:80\" }]\n";
 
 fn compiled(text: &str) -> Result<Loaded, Faults> {
-    compile(text, Path::new("dir/t.toml"))
+    compile(text, Path::new("dir/t.toml"), &read)
+}
+
+/// The files beside the configuration, in these tests.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    match path.to_str() {
+        Some("dir/busy.html" | "/busy.html") => Ok(b"<p>busy".to_vec()),
+        Some("dir/busy.json") => Ok(b"{}".to_vec()),
+        Some("dir/busy.txt") => Ok(b"busy".to_vec()),
+        Some("dir/full.txt") => Ok(vec![b'x'; 64 * 1024]),
+        Some("dir/large.txt") => Ok(vec![b'x'; 64 * 1024 + 1]),
+        _ => Err(io::Error::other("there is none")),
+    }
 }
 
 /// Compiles a text that must be right.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use crate::proxy::forward::body::BodySink;
 use crate::proxy::forward::respond::Answer;
+use crate::proxy::guest::Guest;
 use crate::proxy::snapshot::{ListenerView, Snapshot};
 use crate::proxy::timer::Timer;
 use crate::proxy::wire::ResponseHead;
 use crate::proxy::wire::http1::Forwarded;
+use crate::proxy::wire::proxy_protocol::Ends;
 use crate::proxy::worker::Worker;
 
 /// The client's side of an exchange: takes one response.
@@ -17,6 +19,9 @@ pub trait Responder {
     type Sink<'x>: BodySink
     where
         Self: 'x;
+
+    /// Both ends of the client's connection, for instances that are told of them; asks the socket.
+    fn ends(&self) -> Option<Ends>;
 
     /// Starts the response: its head goes out with the first piece of its body, or the next flush.
     fn start(&mut self, head: &ResponseHead) -> Self::Sink<'_>;
@@ -34,6 +39,8 @@ pub struct Connection<'a> {
     pub listener: &'a Arc<ListenerView>,
     /// The address that it was accepted on, by which the newest snapshot knows the listener.
     pub bound: SocketAddr,
+    /// Whom it is for.
+    pub guest: &'a Guest,
     /// Watches the wait for an instance, and the response.
     pub timer: &'a Timer,
     /// Watches the request's body, which moves at the same time.

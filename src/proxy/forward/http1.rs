@@ -4,9 +4,6 @@
 //! in a future that is boxed for the time of a burst of requests and freed after it.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -15,16 +12,17 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::observe::{ListenerShard, RefuseReason};
+use crate::proxy::admit::Visit;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::body::BodySource;
 use crate::proxy::forward::body_http1::{H1Sink, H1Source};
 use crate::proxy::forward::connection::{Connection, Ending, Responder, Scratch};
 use crate::proxy::forward::exchange;
 use crate::proxy::forward::respond::{self, Answer};
-use crate::proxy::snapshot::ListenerView;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream::is_quiet;
 use crate::proxy::wire::http1::{Forwarded, parse_request, write_response};
+use crate::proxy::wire::proxy_protocol::Ends;
 use crate::proxy::wire::{BodyLength, Method, RequestHead, ResponseHead, Version};
 use crate::proxy::worker::Worker;
 
@@ -35,27 +33,21 @@ const LINGER: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end.
-pub async fn serve(
-    worker: &Rc<Worker>,
-    view: &Arc<ListenerView>,
-    bound: SocketAddr,
-    mut stream: TcpStream,
-    peer: SocketAddr,
-) {
-    let timer = worker.timers.timer();
+pub async fn serve(visit: &Visit, stream: &mut TcpStream) {
+    let timer = visit.worker.timers.timer();
     // A connection on which nothing ever comes is closed as early as a head that never ends.
-    let mut patience = view.listener.timeouts.head;
+    let mut patience = visit.view.listener.timeouts.head;
     loop {
         let readable = poll_fn(|cx| stream.poll_read_ready(cx));
         let idled = timer.while_idle(patience, readable).await.is_err();
-        if idled && is_quiet(&stream) {
+        if idled && is_quiet(stream) {
             return;
         }
-        let burst = Box::pin(burst(worker, view, bound, &mut stream, peer, &timer));
+        let burst = Box::pin(burst(visit, stream, &timer));
         if burst.await == Next::Close {
             return;
         }
-        patience = view.listener.timeouts.idle.saturating_sub(LINGER);
+        patience = visit.view.listener.timeouts.idle.saturating_sub(LINGER);
     }
 }
 
@@ -66,18 +58,14 @@ enum Next {
 }
 
 /// Serves requests until none has come for a while.
-async fn burst(
-    worker: &Worker,
-    view: &Arc<ListenerView>,
-    bound: SocketAddr,
-    stream: &mut TcpStream,
-    peer: SocketAddr,
-    timer: &Timer,
-) -> Next {
-    let client = peer.ip().to_canonical().to_string();
+async fn burst(visit: &Visit, stream: &mut TcpStream, timer: &Timer) -> Next {
+    let Visit { worker, view, bound, guest, .. } = visit;
+    let (worker, bound): (&Worker, _) = (worker, *bound);
+    let client = guest.client().ip().to_canonical().to_string();
     let forwarded = Forwarded { client: &client, scheme: "http" };
     let body_timer = &worker.timers.timer();
-    let connection = Connection { worker, listener: view, bound, timer, body_timer, forwarded };
+    let connection =
+        Connection { worker, listener: view, bound, guest, timer, body_timer, forwarded };
     let (mut reading, mut writing) = stream.split();
     let mut buffer = worker.buffers.borrow();
     let mut head = RequestHead::default();
@@ -226,6 +214,10 @@ impl<'s> Responder for H1Responder<'_, 's> {
         = H1Sink<'x, 's>
     where
         Self: 'x;
+
+    fn ends(&self) -> Option<Ends> {
+        self.connection.guest.ends(|| self.writing.local_addr())
+    }
 
     fn start(&mut self, head: &ResponseHead) -> Self::Sink<'_> {
         let body = match (head.body, self.version) {

@@ -113,6 +113,7 @@ pub async fn attempt(
     let mut buffer = worker.buffers.borrow();
     let Scratch { response, to_instance } = scratch;
     to_instance.clear();
+    upstream::introduce(&attempt.view.pool, || client.ends(), to_instance);
     write_request(attempt.head, attempt.connection.forwarded, to_instance);
     let sent_at = Cell::new(Ms::NEVER);
     let mut wait = Wait { attempt, reused, heard: false, repeatable: false, sent_at: &sent_at };
