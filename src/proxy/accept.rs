@@ -18,6 +18,7 @@ use crate::proxy::admit::Visit;
 use crate::proxy::forward::{http1, tcp};
 use crate::proxy::guest::{Guest, Unmet};
 use crate::proxy::snapshot::ListenerView;
+use crate::proxy::spread::{Accepted, Handed, Spread, Turnover};
 use crate::proxy::worker::Worker;
 
 /// A running accept task.
@@ -34,11 +35,16 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 const QUEUE_MAX: usize = 16 * 1024;
 
 /// Accepts on `socket`, which is bound to `address`, until retired.
-pub fn spawn(worker: &Rc<Worker>, address: SocketAddr, socket: TcpListener) -> Acceptor {
+pub fn spawn(
+    worker: &Rc<Worker>,
+    spread: &Spread,
+    address: SocketAddr,
+    socket: TcpListener,
+) -> Acceptor {
     let (stop, mut stopped) = oneshot::channel();
-    let worker = Rc::clone(worker);
+    let (worker, spread) = (Rc::clone(worker), spread.clone());
     let task = tokio::task::spawn_local(async move {
-        let mut options = SocketOptions::default();
+        let (mut options, mut turnover) = (SocketOptions::default(), Turnover::default());
         if let Some(view) = view_at(&worker, address) {
             retune(&socket, None, &mut options, view.listener.socket);
         }
@@ -49,7 +55,12 @@ pub fn spawn(worker: &Rc<Worker>, address: SocketAddr, socket: TcpListener) -> A
                     Ok((stream, peer)) => {
                         let Some(view) = view_at(&worker, address) else { continue };
                         retune(&socket, Some(&stream), &mut options, view.listener.socket);
-                        start(&worker, view, address, stream, peer);
+                        let accepted = Accepted { stream, peer, bound: address, view };
+                        let (view, now) = (&accepted.view, worker.timers.now());
+                        match spread.elsewhere(view, worker.index, &mut turnover, now) {
+                            None => start(&worker, accepted),
+                            Some(other) => hand(&worker, &spread, other, accepted),
+                        }
                     }
                     Err(error) => pause_after(&error, address).await,
                 },
@@ -84,7 +95,7 @@ fn empty_queue(worker: &Rc<Worker>, address: SocketAddr, socket: TcpListener) {
             && let Ok(stream) = TcpStream::from_std(stream)
             && let Some(view) = view_at(worker, address)
         {
-            start(worker, view, address, stream, peer);
+            start(worker, Accepted { stream, peer, bound: address, view });
         }
     }
 }
@@ -99,6 +110,28 @@ async fn pause_after(error: &io::Error, address: SocketAddr) {
     ) {
         tracing::warn!(%address, %error, "cannot accept; trying again in 100 ms");
         tokio::time::sleep(EXHAUSTED_PAUSE).await;
+    }
+}
+
+/// Has another worker serve a connection, or serves it if that takes none any more.
+fn hand(worker: &Rc<Worker>, spread: &Spread, other: usize, accepted: Accepted<TcpStream>) {
+    let Accepted { stream, peer, bound, view } = accepted;
+    match stream.into_std() {
+        Ok(stream) => {
+            if let Err(back) = spread.hand(other, Accepted { stream, peer, bound, view }) {
+                take(worker, back);
+            }
+        }
+        Err(error) => tracing::warn!(address = %bound, %error, "a connection is lost"),
+    }
+}
+
+/// Serves a connection that another worker has accepted.
+pub fn take(worker: &Rc<Worker>, handed: Handed) {
+    let Handed { stream, peer, bound, view } = handed;
+    match TcpStream::from_std(stream) {
+        Ok(stream) => start(worker, Accepted { stream, peer, bound, view }),
+        Err(error) => tracing::warn!(address = %bound, %error, "a connection is lost"),
     }
 }
 
@@ -126,17 +159,12 @@ fn retune(
     *current = wanted;
 }
 
-fn start(
-    worker: &Rc<Worker>,
-    view: Arc<ListenerView>,
-    address: SocketAddr,
-    mut stream: TcpStream,
-    peer: SocketAddr,
-) {
+fn start(worker: &Rc<Worker>, accepted: Accepted<TcpStream>) {
+    let Accepted { mut stream, peer, bound, view } = accepted;
     let shard = &view.meter.shards[worker.index];
     shard.accepted.add(1);
     let guest = Guest::new(peer, &view.listener);
-    let (mut visit, announced) = match admit(worker, &view, address, guest) {
+    let (mut visit, announced) = match admit(worker, &view, bound, guest) {
         Ok(admitted) => admitted,
         Err(reason) => return refuse(shard, reason, &stream),
     };

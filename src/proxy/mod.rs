@@ -27,6 +27,7 @@ pub mod hold;
 pub mod lease;
 pub mod route;
 pub mod snapshot;
+pub mod spread;
 pub mod suspicion;
 pub mod thread;
 pub mod timer;
