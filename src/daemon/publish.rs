@@ -3,19 +3,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::base::PoolId;
+use crate::base::{ListenerId, PoolId};
 use crate::config::Config;
 use crate::model::{Action, Census, Health, Route};
 use crate::observe::metrics::Metrics;
+use crate::proxy::admit::Crowd;
 use crate::proxy::hold::Hold;
 use crate::proxy::route::{Destination, RouteTable};
 use crate::proxy::snapshot::{ListenerView, PoolShared, PoolView, Snapshot};
 
-/// What outlives snapshots, by pool; never forgotten while the daemon lives, so that a pool that
-/// leaves the config and comes back goes on counting.
+/// What outlives snapshots, by name; never forgotten while the daemon lives, so that a pool or a
+/// listener that leaves the config and comes back goes on counting.
 #[derive(Debug, Default)]
 pub struct Shared {
     pools: HashMap<PoolId, Arc<PoolShared>>,
+    crowds: HashMap<ListenerId, Arc<Crowd>>,
 }
 
 impl Shared {
@@ -29,7 +31,12 @@ impl Shared {
         Arc::clone(shared)
     }
 
-    /// All of them.
+    /// The connections of this listener.
+    fn crowd(&mut self, id: &ListenerId) -> Arc<Crowd> {
+        Arc::clone(self.crowds.entry(id.clone()).or_default())
+    }
+
+    /// All pools.
     pub fn all(&self) -> impl Iterator<Item = &Arc<PoolShared>> {
         self.pools.values()
     }
@@ -77,6 +84,7 @@ pub fn snapshot(
                 routes: RouteTable::build(routes),
                 default_pool,
                 meter: metrics.listener_meter(&listener.id),
+                crowd: shared.crowd(&listener.id),
                 listener: listener.clone(),
             })
         })

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::base::{Clock, Ms};
 use crate::net::bind::listen_group;
 use crate::proxy::snapshot::Snapshot;
+use crate::proxy::spread::Spread;
 use crate::proxy::thread::{self, Order, Start};
 
 /// Orders that may wait for a busy worker; a reload sends two per listener.
@@ -60,13 +61,16 @@ impl Workers {
     ) -> std::io::Result<Self> {
         let (ended_sender, ended) = mpsc::channel(count);
         let mut orders = Vec::new();
-        for index in 0..count {
+        let (spread, handed) = Spread::new(count);
+        for (index, handed) in handed.into_iter().enumerate() {
             let (sender, receiver) = mpsc::channel(ORDERS_MAX);
             let start = Start {
                 index,
                 clock,
                 snapshots: Arc::clone(snapshots),
                 orders: receiver,
+                spread: spread.clone(),
+                handed,
                 suspicions: Arc::clone(suspicions),
                 seed: seed.wrapping_add(index as u64),
             };

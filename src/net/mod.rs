@@ -1,6 +1,8 @@
-//! Sockets: binding, splicing, and the HTTP client for everything off the hot path.
+//! Sockets: binding, connecting, splicing, and the HTTP client for everything off the hot path.
 
 pub mod bind;
+pub mod dial;
 pub mod http;
+pub mod options;
 pub mod splice;
 pub mod unix;

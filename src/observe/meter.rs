@@ -152,6 +152,12 @@ impl FailReason {
             Self::TotalTimeout => "total_timeout",
         }
     }
+
+    /// Whether it failed only for lack of capacity: load that was shed, and that more instances would
+    /// have carried.
+    pub fn is_shed(self) -> bool {
+        matches!(self, Self::NoInstance | Self::QueueFull | Self::QueueTimeout)
+    }
 }
 
 /// What one worker counts for one pool.
@@ -207,9 +213,12 @@ impl PoolShard {
         self.retries[reason as usize].add(1);
     }
 
-    /// A request could not be served as asked.
+    /// A request (or TCP connection) could not be served as asked.
     pub fn count_failure(&self, reason: FailReason) {
         self.failures[reason as usize].add(1);
+        if reason.is_shed() {
+            self.shed.add(1);
+        }
     }
 }
 

@@ -1,16 +1,24 @@
-//! Accepting connections: one task per listening socket.
+//! Accepting connections: one task per listening socket. What is accepted is counted, asked who it is
+//! for if that is configured, and served by what its listener speaks.
 
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::model::Protocol;
+use crate::model::{Protocol, ProxyHeader, SocketOptions};
+use crate::net::options;
+use crate::observe::{ListenerShard, RefuseReason};
+use crate::proxy::admit::Visit;
 use crate::proxy::forward::{http1, tcp};
+use crate::proxy::guest::{Guest, Unmet};
+use crate::proxy::snapshot::ListenerView;
+use crate::proxy::spread::{Accepted, Handed, Spread, Turnover};
 use crate::proxy::worker::Worker;
 
 /// A running accept task.
@@ -23,16 +31,37 @@ pub struct Acceptor {
 /// Out of file descriptors or memory: connections wait in the kernel's queue meanwhile.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
+/// More than can wait in an accept queue: looking for more has an end, whatever the kernel says.
+const QUEUE_MAX: usize = 16 * 1024;
+
 /// Accepts on `socket`, which is bound to `address`, until retired.
-pub fn spawn(worker: &Rc<Worker>, address: SocketAddr, socket: TcpListener) -> Acceptor {
+pub fn spawn(
+    worker: &Rc<Worker>,
+    spread: &Spread,
+    address: SocketAddr,
+    socket: TcpListener,
+) -> Acceptor {
     let (stop, mut stopped) = oneshot::channel();
-    let worker = Rc::clone(worker);
+    let (worker, spread) = (Rc::clone(worker), spread.clone());
     let task = tokio::task::spawn_local(async move {
+        let (mut options, mut turnover) = (SocketOptions::default(), Turnover::default());
+        if let Some(view) = view_at(&worker, address) {
+            retune(&socket, None, &mut options, view.listener.socket);
+        }
         loop {
             tokio::select! {
                 biased;
                 accepted = socket.accept() => match accepted {
-                    Ok((stream, peer)) => start(&worker, address, stream, peer),
+                    Ok((stream, peer)) => {
+                        let Some(view) = view_at(&worker, address) else { continue };
+                        retune(&socket, Some(&stream), &mut options, view.listener.socket);
+                        let accepted = Accepted { stream, peer, bound: address, view };
+                        let (view, now) = (&accepted.view, worker.timers.now());
+                        match spread.elsewhere(view, worker.index, &mut turnover, now) {
+                            None => start(&worker, accepted),
+                            Some(other) => hand(&worker, &spread, other, accepted),
+                        }
+                    }
                     Err(error) => pause_after(&error, address).await,
                 },
                 _ = &mut stopped => break,
@@ -55,11 +84,18 @@ impl Acceptor {
 
 fn empty_queue(worker: &Rc<Worker>, address: SocketAddr, socket: TcpListener) {
     let Ok(socket) = socket.into_std() else { return };
-    while let Ok((stream, peer)) = socket.accept() {
+    for _ in 0..QUEUE_MAX {
+        let (stream, peer) = match socket.accept() {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // Others wait behind the one that failed.
+            Err(_) => continue,
+        };
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
+            && let Some(view) = view_at(worker, address)
         {
-            start(worker, address, stream, peer);
+            start(worker, Accepted { stream, peer, bound: address, view });
         }
     }
 }
@@ -77,23 +113,110 @@ async fn pause_after(error: &io::Error, address: SocketAddr) {
     }
 }
 
-fn start(worker: &Rc<Worker>, address: SocketAddr, stream: TcpStream, peer: SocketAddr) {
-    let snapshot = worker.snapshot();
-    let Some(view) = snapshot.listener_at(address).cloned() else { return };
+/// Has another worker serve a connection, or serves it if that takes none any more.
+fn hand(worker: &Rc<Worker>, spread: &Spread, other: usize, accepted: Accepted<TcpStream>) {
+    let Accepted { stream, peer, bound, view } = accepted;
+    match stream.into_std() {
+        Ok(stream) => {
+            if let Err(back) = spread.hand(other, Accepted { stream, peer, bound, view }) {
+                take(worker, back);
+            }
+        }
+        Err(error) => tracing::warn!(address = %bound, %error, "a connection is lost"),
+    }
+}
+
+/// Serves a connection that another worker has accepted.
+pub fn take(worker: &Rc<Worker>, handed: Handed) {
+    let Handed { stream, peer, bound, view } = handed;
+    match TcpStream::from_std(stream) {
+        Ok(stream) => start(worker, Accepted { stream, peer, bound, view }),
+        Err(error) => tracing::warn!(address = %bound, %error, "a connection is lost"),
+    }
+}
+
+fn view_at(worker: &Worker, address: SocketAddr) -> Option<Arc<ListenerView>> {
+    worker.snapshot().listener_at(address).cloned()
+}
+
+/// Follows a change of the listener's options, if there is one. The socket hands its options on to what
+/// it accepts, so this costs nothing for each connection; of those that were in its queue at a change,
+/// only the one at hand gets the new ones.
+fn retune(
+    socket: &TcpListener,
+    stream: Option<&TcpStream>,
+    current: &mut SocketOptions,
+    wanted: SocketOptions,
+) {
+    if *current == wanted {
+        return;
+    }
+    let set = options::set(socket, &wanted, current)
+        .and_then(|()| stream.map_or(Ok(()), |stream| options::set(stream, &wanted, current)));
+    if let Err(error) = set {
+        tracing::warn!(%error, "cannot set the socket options of a listener; it goes on without");
+    }
+    *current = wanted;
+}
+
+fn start(worker: &Rc<Worker>, accepted: Accepted<TcpStream>) {
+    let Accepted { mut stream, peer, bound, view } = accepted;
     let shard = &view.meter.shards[worker.index];
     shard.accepted.add(1);
-    shard.active.add(1);
-    let protocol = view.listener.protocol;
-    let connection = {
-        let worker = Rc::clone(worker);
-        async move {
-            match protocol {
-                Protocol::Http => http1::serve(&worker, &view, address, stream, peer).await,
-                // Boxed, so that an idle HTTP connection is not as large as a busy tunnel.
-                Protocol::Tcp => Box::pin(tcp::serve(&worker, &view, address, stream)).await,
-            }
-            view.meter.shards[worker.index].active.sub(1);
-        }
+    let guest = Guest::new(peer, &view.listener);
+    let (mut visit, announced) = match admit(worker, &view, bound, guest) {
+        Ok(admitted) => admitted,
+        Err(reason) => return refuse(shard, reason, &stream),
     };
-    worker.spawn_connection(connection);
+    // Large or rare things are boxed: this is what an idle HTTP connection costs.
+    tokio::task::spawn_local(async move {
+        if announced && !Box::pin(meet(&mut visit, &stream)).await {
+            return;
+        }
+        match visit.view.listener.protocol {
+            Protocol::Http => http1::serve(&visit, &mut stream).await,
+            Protocol::Tcp => Box::pin(tcp::serve(&visit, stream)).await,
+        }
+    });
+}
+
+/// A place for the connection, and whether it may begin with a header that says for whom it is; its
+/// client is not known before that.
+fn admit(
+    worker: &Rc<Worker>,
+    view: &Arc<ListenerView>,
+    bound: SocketAddr,
+    guest: Guest,
+) -> Result<(Visit, bool), RefuseReason> {
+    let announced = match view.listener.proxy_protocol {
+        ProxyHeader::Off => false,
+        ProxyHeader::Accept => guest.trusted,
+        ProxyHeader::Require if guest.trusted => true,
+        ProxyHeader::Require => return Err(RefuseReason::ProxyHeader),
+    };
+    let mut visit = Visit::begin(worker, Arc::clone(view), bound, guest)?;
+    if !announced {
+        visit.count_client()?;
+    }
+    Ok((visit, announced))
+}
+
+/// Reads who the connection is for; false if it is not to be served.
+async fn meet(visit: &mut Visit, stream: &TcpStream) -> bool {
+    let timer = visit.worker.timers.timer();
+    let met = match visit.guest.introduce(stream, &visit.view.listener, &timer).await {
+        Ok(()) => visit.count_client(),
+        Err(Unmet::Refused) => Err(RefuseReason::ProxyHeader),
+        Err(Unmet::Left) => return false,
+    };
+    if let Err(reason) = met {
+        refuse(visit.shard(), reason, stream);
+    }
+    met.is_ok()
+}
+
+/// Closed with a reset when it is dropped: nothing was served, and nothing of it is to linger here.
+fn refuse(shard: &ListenerShard, reason: RefuseReason, stream: &TcpStream) {
+    shard.count_refusal(reason);
+    let _ = stream.set_zero_linger();
 }

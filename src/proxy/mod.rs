@@ -5,7 +5,8 @@
 //! ```
 //!
 //! N workers ([`worker`]), each a thread with a current-thread runtime ([`thread`]) and everything it
-//! needs of its own. A request loads one immutable [`snapshot`], finds its pool ([`route`]), takes a slot
+//! needs of its own. A connection is accepted ([`accept`]), counted ([`admit`]), and asked who it is for
+//! if another proxy may say so ([`guest`]). A request loads one immutable [`snapshot`], finds its pool ([`route`]), takes a slot
 //! on an instance ([`balance`], or waits for one in [`hold`]; both behind [`lease`]), is forwarded
 //! ([`forward`]) and counted. Nothing here waits for the control plane.
 //!
@@ -14,10 +15,14 @@
 //! only [`forward::respond`] invents statuses.
 
 pub mod accept;
+pub mod admit;
 pub mod balance;
 pub mod budget;
 pub mod buffer;
+#[cfg(test)]
+mod fixture;
 pub mod forward;
+pub mod guest;
 pub mod hold;
 pub mod lease;
 pub mod patience;
@@ -25,6 +30,7 @@ pub mod rewrite;
 pub mod route;
 pub mod scratch;
 pub mod snapshot;
+pub mod spread;
 pub mod suspicion;
 pub mod thread;
 pub mod timer;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::base::PoolId;
 use crate::model::{Instance, Listener, Pool};
 use crate::observe::{ListenerMeter, PoolMeter};
+use crate::proxy::admit::Crowd;
 use crate::proxy::balance::Picker;
 use crate::proxy::hold::Hold;
 use crate::proxy::route::RouteTable;
@@ -57,6 +58,8 @@ pub struct ListenerView {
     pub default_pool: Option<usize>,
     /// Its counters.
     pub meter: Arc<ListenerMeter>,
+    /// Its connections; outlives the snapshot, as the counters do.
+    pub crowd: Arc<Crowd>,
 }
 
 /// What outlives the snapshots of a pool: kept by name for as long as the daemon lives.

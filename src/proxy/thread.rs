@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::base::{Clock, Ms};
 use crate::proxy::accept::{self, Acceptor};
 use crate::proxy::snapshot::Snapshot;
+use crate::proxy::spread::{Handed, Spread};
 use crate::proxy::timer::TICK;
 use crate::proxy::worker::Worker;
 
@@ -51,6 +52,10 @@ pub struct Start {
     pub snapshots: Arc<ArcSwap<Snapshot>>,
     /// Orders from the daemon; ends with [`Order::Drain`].
     pub orders: mpsc::Receiver<Order>,
+    /// The ways to the other workers.
+    pub spread: Spread,
+    /// What other workers have accepted for this one.
+    pub handed: mpsc::Receiver<Handed>,
     /// Told when an instance falls under suspicion.
     pub suspicions: Arc<watch::Sender<()>>,
     /// Seed for its picks.
@@ -74,10 +79,17 @@ async fn serve(mut start: Start) -> std::io::Result<()> {
     let ticking = tokio::task::spawn_local(tick(Rc::clone(&worker)));
     let mut acceptors: HashMap<SocketAddr, Acceptor> = HashMap::new();
     let deadline = loop {
-        match start.orders.recv().await {
+        let order = tokio::select! {
+            order = start.orders.recv() => order,
+            Some(handed) = start.handed.recv() => {
+                accept::take(&worker, handed);
+                continue;
+            }
+        };
+        match order {
             Some(Order::Listen { address, socket }) => {
                 let socket = tokio::net::TcpListener::from_std(socket)?;
-                acceptors.insert(address, accept::spawn(&worker, address, socket));
+                acceptors.insert(address, accept::spawn(&worker, &start.spread, address, socket));
             }
             Some(Order::Retire { address, done }) => {
                 if let Some(acceptor) = acceptors.remove(&address) {
@@ -92,6 +104,10 @@ async fn serve(mut start: Start) -> std::io::Result<()> {
     };
     for (_, acceptor) in acceptors.drain() {
         acceptor.retire().await;
+    }
+    start.handed.close();
+    while let Some(handed) = start.handed.recv().await {
+        accept::take(&worker, handed);
     }
     worker.timers.drain();
     while worker.connections() > 0 && worker.clock.now() < deadline {

@@ -4,7 +4,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -127,13 +126,13 @@ impl Worker {
         self.connections.get()
     }
 
-    /// Runs a connection as a task of its own, counted until it ends.
-    pub fn spawn_connection(self: &Rc<Self>, connection: impl Future<Output = ()> + 'static) {
+    /// A connection is open from now on, until [`Worker::connection_closed`].
+    pub fn connection_opened(&self) {
         self.connections.set(self.connections.get() + 1);
-        let worker = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            connection.await;
-            worker.connections.set(worker.connections.get() - 1);
-        });
+    }
+
+    /// A connection is gone.
+    pub fn connection_closed(&self) {
+        self.connections.set(self.connections.get() - 1);
     }
 }

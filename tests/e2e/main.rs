@@ -11,6 +11,7 @@ mod http;
 mod interop;
 mod load;
 mod origin;
+mod proxy_protocol;
 mod rewrite;
 mod scaling;
 mod streaming;

@@ -11,10 +11,12 @@ use crate::model::{Listener, Rewrite};
 use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::body::{BodyError, BodySink};
 use crate::proxy::forward::respond::Answer;
+use crate::proxy::guest::Guest;
 use crate::proxy::lease::Lease;
 use crate::proxy::rewrite::{Facts, RequestId};
 use crate::proxy::snapshot::{ListenerView, Snapshot};
 use crate::proxy::timer::Timer;
+use crate::proxy::wire::proxy_protocol::Ends;
 use crate::proxy::wire::{RequestHead, ResponseHead};
 use crate::proxy::worker::Worker;
 
@@ -24,6 +26,9 @@ pub trait Responder {
     type Sink<'x>: BodySink
     where
         Self: 'x;
+
+    /// Both ends of the client's connection, for instances that are told of them; asks the socket.
+    fn ends(&self) -> Option<Ends>;
 
     /// Passes an interim response on, if the client knows those. Never waits for the client: what it
     /// does not take now goes out with what follows.
@@ -60,6 +65,8 @@ pub struct Connection<'a> {
     pub listener: &'a Arc<ListenerView>,
     /// The address that it was accepted on, by which the newest snapshot knows the listener.
     pub bound: SocketAddr,
+    /// Whom it is for.
+    pub guest: &'a Guest,
     /// Watches the wait for an instance, and the response.
     pub timer: &'a Timer,
     /// Watches the request's body, which moves at the same time.

@@ -74,12 +74,6 @@ pub async fn serve(
         }
         Err((reason, begun)) => {
             shard.count_failure(reason);
-            if matches!(
-                reason,
-                FailReason::NoInstance | FailReason::QueueFull | FailReason::QueueTimeout
-            ) {
-                shard.shed.add(1);
-            }
             match respond::for_failure(reason).filter(|_| !begun) {
                 Some(answer) => {
                     client.answer(answer, &facts).await;

@@ -5,9 +5,6 @@
 //! from the worker for that time.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -18,6 +15,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use crate::base::Ms;
 use crate::model::{ConnectMethod, ListenerLimits, Rewrite};
 use crate::observe::{ListenerShard, RefuseReason};
+use crate::proxy::admit::Visit;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::body::{BodyError, BodySource};
 use crate::proxy::forward::body_http1::{H1Sink, H1Source};
@@ -28,10 +26,10 @@ use crate::proxy::forward::respond::{self, Answer};
 use crate::proxy::patience::{GaveUp, Patience};
 use crate::proxy::rewrite::{Facts, UNCHANGED};
 use crate::proxy::scratch::Scratch;
-use crate::proxy::snapshot::ListenerView;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream::is_quiet;
 use crate::proxy::wire::http1::{HeadLimits, parse_request, write_response};
+use crate::proxy::wire::proxy_protocol::Ends;
 use crate::proxy::wire::{BodyLength, RequestHead, ResponseHead, Version};
 use crate::proxy::worker::Worker;
 
@@ -39,29 +37,24 @@ use crate::proxy::worker::Worker;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end.
-pub async fn serve(
-    worker: &Rc<Worker>,
-    view: &Arc<ListenerView>,
-    bound: SocketAddr,
-    mut stream: TcpStream,
-    peer: SocketAddr,
-) {
-    let timer = worker.timers.timer();
+pub async fn serve(visit: &Visit, stream: &mut TcpStream) {
+    let timer = visit.worker.timers.timer();
     // A connection on which nothing ever comes is closed as early as a head that never ends.
-    let mut patience = view.listener.timeouts.head;
-    let mut requests = view.listener.limits.requests.as_u32();
+    let listener = &visit.view.listener;
+    let mut patience = listener.timeouts.head;
+    let mut requests = listener.limits.requests.as_u32();
     loop {
         let readable = poll_fn(|cx| stream.poll_read_ready(cx));
         let idled = timer.while_idle(patience, readable).await.is_err();
-        if idled && is_quiet(&stream) {
+        if idled && is_quiet(stream) {
             return;
         }
-        let burst = Box::pin(burst(worker, view, bound, &mut stream, peer, &timer, &mut requests));
+        let burst = Box::pin(burst(visit, stream, &timer, &mut requests));
         match burst.await {
-            Next::Idle => patience = view.listener.timeouts.idle,
+            Next::Idle => patience = listener.timeouts.idle,
             Next::Close => return,
             Next::Tunnel(tunnel, early) => {
-                return Box::pin(run_tunnel(worker, view, stream, &timer, tunnel, early)).await;
+                return Box::pin(run_tunnel(visit, stream, &timer, tunnel, early)).await;
             }
         }
     }
@@ -76,24 +69,20 @@ enum Next {
 }
 
 /// Serves requests until there is none to be read.
-async fn burst(
-    worker: &Worker,
-    view: &Arc<ListenerView>,
-    bound: SocketAddr,
-    stream: &mut TcpStream,
-    peer: SocketAddr,
-    timer: &Timer,
-    requests: &mut u32,
-) -> Next {
-    let client = peer.ip().to_canonical().to_string();
+async fn burst(visit: &Visit, stream: &mut TcpStream, timer: &Timer, requests: &mut u32) -> Next {
+    let Visit { worker, view, bound, guest, .. } = visit;
+    let (worker, bound): (&Worker, _) = (worker, *bound);
+    let client_address = guest.client().ip();
+    let client = client_address.to_canonical().to_string();
     let body_timer = &worker.timers.timer();
     let connection = Connection {
         worker,
         listener: view,
         bound,
+        guest,
         timer,
         body_timer,
-        client_address: peer.ip(),
+        client_address,
         client: &client,
         scheme: "http",
     };
@@ -159,14 +148,14 @@ async fn burst(
 
 /// Bytes both ways, now that both sides have agreed to speak something else than HTTP.
 async fn run_tunnel(
-    worker: &Worker,
-    view: &ListenerView,
-    mut client: TcpStream,
+    visit: &Visit,
+    client: &mut TcpStream,
     timer: &Timer,
     tunnel: Box<Tunnel>,
     from_client: Buffer,
 ) {
     let Tunnel { lease, mut stream, buffer: from_instance, silence } = *tunnel;
+    let Visit { worker, view, .. } = visit;
     let shard = &view.meter.shards[worker.index];
     let relay = Relay {
         worker,
@@ -176,7 +165,7 @@ async fn run_tunnel(
         to_client: &shard.bytes_out,
         instance: lease.instance(),
     };
-    relay.run_after(from_client, from_instance, &mut client, &mut stream).await;
+    relay.run_after(from_client, from_instance, client, &mut stream).await;
 }
 
 /// A body that is announced to be too large is not even begun.
@@ -298,6 +287,10 @@ impl<'s> Responder for H1Responder<'_, 's> {
         = H1Sink<'x, 's>
     where
         Self: 'x;
+
+    fn ends(&self) -> Option<Ends> {
+        self.connection.guest.ends(|| self.writing.local_addr())
+    }
 
     fn interim(&mut self, head: &ResponseHead, facts: &Facts<'_>, pool: &Rewrite) {
         if self.version == Version::Http11 {

@@ -5,41 +5,54 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
 use crate::base::Ms;
 use crate::model::Pool;
 use crate::observe::{FailReason, RefuseReason, RetryReason};
+use crate::proxy::admit::Visit;
 use crate::proxy::balance::Ask;
 use crate::proxy::forward::exchange::REFUSALS_MAX;
 use crate::proxy::forward::relay::Relay;
+use crate::proxy::guest::Guest;
 use crate::proxy::lease::{self, Lease};
 use crate::proxy::patience::Patience;
-use crate::proxy::snapshot::{ListenerView, PoolAt, PoolShared};
+use crate::proxy::snapshot::PoolAt;
 use crate::proxy::suspicion::suspect;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream;
 use crate::proxy::worker::Worker;
 
-/// Serves a connection to its end.
-pub async fn serve(
-    worker: &Worker,
-    view: &Arc<ListenerView>,
-    bound: SocketAddr,
-    mut client: TcpStream,
-) {
-    let shard = &view.meter.shards[worker.index];
+/// What a client may have sent by the time that its instance is told of it: goes along.
+const FIRST_BYTES: usize = 4096;
+
+/// Serves a connection to its end. One that reaches no instance is reset: it must not look like one
+/// that was served and is over.
+pub async fn serve(visit: &Visit, mut client: TcpStream) {
+    let (worker, shard) = (&visit.worker, visit.shard());
     let timer = worker.timers.timer();
-    let (lease, pool, mut instance) = match connect(worker, bound, &timer).await {
-        Ok(connected) => connected,
-        Err(None) => return shard.count_refusal(RefuseReason::NoRoute),
-        Err(Some((reason, shared))) => {
-            let pool = &shared.meter.shards[worker.index];
-            pool.count_failure(reason);
-            pool.shed.add(1);
+    let (lease, pool, mut instance) = match reach(worker, visit.bound, &client, &timer).await {
+        Ok(reached) => reached,
+        Err(refused) => {
+            if refused {
+                shard.count_refusal(RefuseReason::NoRoute);
+            }
+            let _ = client.set_zero_linger();
             return;
         }
     };
+    let vitals = &lease.instance().vitals;
+    match introduce(&pool, &visit.guest, &client, &mut instance, &timer).await {
+        Ok(sent) => shard.bytes_in.add(sent as u64),
+        Err(blame) => {
+            if blame == Blame::Instance {
+                vitals.count_failure();
+            }
+            let _ = (client.set_zero_linger(), instance.set_zero_linger());
+            return;
+        }
+    }
     let relay = Relay {
         worker,
         timer: &timer,
@@ -51,54 +64,116 @@ pub async fn serve(
     relay.run(&mut client, &mut instance).await;
 }
 
-type Connected = (Lease, Arc<Pool>, TcpStream);
+type Reached = (Lease, Arc<Pool>, TcpStream);
 
-/// Connects to an instance, trying others where one does not answer: nothing was sent yet, so that
-/// is always safe. The error names the pool, if there is one.
-async fn connect(
+/// A connection to an instance, counted as what became of it. The error says whether it was refused
+/// for want of a pool.
+async fn reach(
     worker: &Worker,
     bound: SocketAddr,
+    client: &TcpStream,
     timer: &Timer,
-) -> Result<Connected, Option<(FailReason, Arc<PoolShared>)>> {
+) -> Result<Reached, bool> {
     let snapshot = worker.snapshot();
     let listener = snapshot.listener_at(bound);
-    let index = listener.and_then(|listener| listener.default_pool).ok_or(None)?;
-    let mut at = PoolAt { snapshot, index };
+    let index = listener.and_then(|listener| listener.default_pool).ok_or(true)?;
+    let at = PoolAt { snapshot, index };
     let shared = Arc::clone(&at.view().shared);
     let shard = &shared.meter.shards[worker.index];
     shard.offered.add(1);
+    let reached = tokio::select! {
+        biased;
+        reached = connect(worker, at, timer) => reached,
+        () = is_gone(client) => Err(FailReason::ClientGone),
+    };
+    match reached {
+        Ok(_) => shard.completed.add(1),
+        Err(reason) => shard.count_failure(reason),
+    }
+    reached.map_err(|_| false)
+}
+
+/// Waits until the connection is reset. Its end mark is not that: a client may have said all that it
+/// has to say and still wait for the answer.
+async fn is_gone(client: &TcpStream) {
+    if client.ready(Interest::ERROR).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Connects to an instance, trying others where one does not answer: nothing was sent yet, so that
+/// is always safe.
+async fn connect(worker: &Worker, mut at: PoolAt, timer: &Timer) -> Result<Reached, FailReason> {
     let began = worker.clock.elapsed();
-    let (mut tried, mut avoid) = (Vec::new(), None);
+    let share = at.view().pool.retry.budget;
+    worker.with_pool(at.view(), |local| local.budget.deposit(worker.timers.now(), share));
     let patience = Patience::new(timer, Duration::MAX, Ms::NEVER);
+    let (mut tried, mut avoid, mut spent) = (Vec::new(), None, 0);
     loop {
         let ask = Ask { tried: &tried, avoid: avoid.as_ref() };
-        let lease = lease::acquire(worker, &mut at, &ask, &patience)
-            .await
-            .map_err(|reason| Some((reason, Arc::clone(&shared))))?;
-        let pool = Arc::clone(&at.view().pool);
-        let instance = Arc::clone(lease.instance());
-        match upstream::connect(instance.address, timer, pool.timeouts.connect).await {
-            Ok(stream) => {
-                shard.completed.add(1);
-                shard.connect.observe(worker.clock.elapsed().saturating_sub(began));
-                return Ok((lease, pool, stream));
-            }
-            Err(error) => {
-                if !upstream::is_shortage(&error) {
-                    instance.vitals.count_failure();
-                    suspect(worker, &instance);
-                }
-                let limit = match error.kind() {
-                    io::ErrorKind::ConnectionRefused => REFUSALS_MAX,
-                    _ => pool.retry.attempts as usize,
-                };
-                if tried.len() >= limit {
-                    return Err(Some((FailReason::Connect, shared)));
-                }
-                shard.count_retry(RetryReason::Connect);
-                tried.push(instance.vitals.serial);
-                avoid = Some(instance.zone.clone());
-            }
+        let lease = lease::acquire(worker, &mut at, &ask, &patience).await?;
+        let view = at.view();
+        let shard = &view.shared.meter.shards[worker.index];
+        if !tried.is_empty() {
+            shard.count_retry(RetryReason::Connect);
         }
+        let instance = Arc::clone(lease.instance());
+        let error = match upstream::connect(&view.pool, &instance, timer).await {
+            Ok(stream) => {
+                shard.connect.observe(worker.clock.elapsed().saturating_sub(began));
+                return Ok((lease, Arc::clone(&view.pool), stream));
+            }
+            Err(error) => error,
+        };
+        if !upstream::is_shortage(&error) {
+            instance.vitals.count_failure();
+            suspect(worker, &instance);
+        }
+        let granted = if error.kind() == io::ErrorKind::ConnectionRefused {
+            tried.len() < REFUSALS_MAX
+        } else {
+            spent += 1;
+            spent <= view.pool.retry.attempts
+                && worker.with_pool(view, |local| local.budget.withdraw(worker.timers.now()))
+        };
+        if !granted {
+            return Err(FailReason::Connect);
+        }
+        tried.push(instance.vitals.serial);
+        avoid = Some(instance.zone.clone());
+    }
+}
+
+/// Whose connection broke.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Blame {
+    Client,
+    Instance,
+}
+
+/// Tells the instance who the client is, if it is to be told, in one write with what the client has
+/// sent by now; how many bytes of the client's that were.
+async fn introduce(
+    pool: &Pool,
+    guest: &Guest,
+    client: &TcpStream,
+    instance: &mut TcpStream,
+    timer: &Timer,
+) -> Result<usize, Blame> {
+    if pool.upstream.proxy_protocol.is_none() {
+        return Ok(0);
+    }
+    let mut first = Vec::with_capacity(FIRST_BYTES);
+    upstream::introduce(pool, || guest.ends(|| client.local_addr()), &mut first);
+    let own = first.len();
+    match client.try_read_buf(&mut first) {
+        // The end of the stream is there to be read once more.
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(_) => return Err(Blame::Client),
+    }
+    match timer.within(pool.timeouts.connect, instance.write_all(&first)).await {
+        Ok(Ok(())) => Ok(first.len() - own),
+        _ => Err(Blame::Instance),
     }
 }

@@ -159,11 +159,13 @@ pub async fn attempt(
     scratch: &mut AttemptScratch,
 ) -> Result<Done, Failure> {
     let worker = attempt.worker();
-    let Upstream { mut stream, reused } = connect(attempt).await?;
-    let (mut half, mut writing) = stream.split();
+    let mut upstream = connect(attempt).await?;
+    let reused = upstream.is_reused();
+    let (mut half, mut writing) = upstream.stream.split();
     let mut buffer = worker.buffers.borrow();
     let AttemptScratch { response, to_instance } = scratch;
     to_instance.clear();
+    upstream::introduce(&attempt.view.pool, || client.ends(), to_instance);
     write_request(attempt.facts, attempt.rewrite(), to_instance);
     let sent_at = Cell::new(Ms::NEVER);
     let mut wait = Wait { attempt, reused, heard: false, repeatable: false, sent_at: &sent_at };
@@ -180,7 +182,7 @@ pub async fn attempt(
                 let told = client.switch(response, attempt.facts, attempt.rewrite()).await;
                 told.map_err(|error| Failure::Cut(error.of_client()))?;
                 let status = response.status;
-                return Ok(Done::Switched { status, stream, buffer });
+                return Ok(Done::Switched { status, stream: upstream.stream, buffer });
             }
             let reusable = relay(attempt, &mut reading, response, client, &has_left).await?;
             body.discard_whole();
@@ -190,26 +192,28 @@ pub async fn attempt(
     };
     if reusable && matches!(ending, Ending::Whole) {
         drop(buffer);
-        worker.upstreams.keep(attempt.instance, stream, worker.timers.now());
+        let (pool, now) = (&attempt.view.pool, worker.timers.now());
+        worker.upstreams.keep(pool, attempt.instance, upstream, now);
     }
     Ok(Done::Answered { status: scratch.response.status, ending })
 }
 
 async fn connect(attempt: &Attempt<'_>) -> Result<Upstream, Failure> {
-    let worker = attempt.connection.worker;
+    let Attempt { connection, view, instance, .. } = attempt;
+    let worker = connection.worker;
+    let now = worker.timers.now();
     if !attempt.fresh
-        && let Some(kept) = worker.upstreams.take(attempt.instance)
+        && let Some(kept) = worker.upstreams.take(&view.pool, instance, now)
     {
         return Ok(kept);
     }
     let began = worker.clock.elapsed();
-    let limit = attempt.view.pool.timeouts.connect;
-    let stream = upstream::connect(attempt.instance.address, attempt.connection.timer, limit)
+    let stream = upstream::connect(&view.pool, instance, connection.timer)
         .await
         .map_err(Failure::Connect)?;
-    let shard = &attempt.view.shared.meter.shards[worker.index];
+    let shard = &view.shared.meter.shards[worker.index];
     shard.connect.observe(worker.clock.elapsed().saturating_sub(began));
-    Ok(Upstream { stream, reused: false })
+    Ok(Upstream::new(stream, now))
 }
 
 /// Sends a body that is not all here while it listens for the response, which may come early.

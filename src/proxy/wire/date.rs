@@ -74,7 +74,8 @@ mod tests {
     #[test]
     fn every_day_of_four_centuries_follows_the_one_before() {
         let lengths = |year: u64| {
-            let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+            let leap =
+                year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
             [31, 28 + u64::from(leap), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
         };
         let (mut year, mut month, mut day) = (1970, 1, 1);

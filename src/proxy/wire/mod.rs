@@ -12,5 +12,6 @@ pub mod date;
 pub mod head;
 pub mod http1;
 mod line;
+pub mod proxy_protocol;
 
 pub use head::{BodyLength, Field, Known, Method, RequestHead, ResponseHead, Version};
