@@ -14,7 +14,6 @@ fn busy() -> (Metrics, Census) {
     let meter = metrics.pool_meter(&"web".into());
     for shard in &meter.shards {
         shard.offered.add(3);
-        shard.shed.add(1);
         shard.count_code(200);
         shard.count_retry(RetryReason::Stale);
         shard.count_failure(FailReason::QueueFull);
