@@ -7,9 +7,11 @@ pub mod backoff;
 pub mod clock;
 pub mod entropy;
 pub mod id;
+pub mod stock;
 pub mod unit;
 
 pub use clock::{Clock, Ms};
 pub use entropy::Entropy;
 pub use id::{InstanceId, ListenerId, PoolId, ZoneId};
+pub use stock::Stock;
 pub use unit::{ByteSize, Share};

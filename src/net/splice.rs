@@ -1,7 +1,6 @@
 //! Moving bytes from socket to socket through a pipe, without copying them to user space
 //! (`splice(2)`).
 
-use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -10,18 +9,16 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::base::Stock;
+
 /// Asked of the kernel for each pipe: few large moves are what makes splicing cheap. A user without
 /// privileges may have 64 of these; beyond, the kernel refuses and the pipe keeps its 64 KiB.
 const PIPE_BYTES: usize = 1 << 20;
 
-/// At most this many idle pipes are kept per worker: each is two file descriptors and, once used,
-/// up to a MiB of kernel memory.
-const KEPT: usize = 16;
-
-/// A worker's unused pipes.
+/// A worker's unused pipes: each is two file descriptors and, once used, up to a MiB of kernel memory.
 #[derive(Debug, Default)]
 pub struct Pipes {
-    free: RefCell<Vec<(OwnedFd, OwnedFd)>>,
+    unused: Stock<(OwnedFd, OwnedFd)>,
 }
 
 /// A pipe, borrowed while bytes move. One that is dropped with bytes in it is not used again.
@@ -38,7 +35,7 @@ impl Pipes {
     /// # Errors
     /// If there are no file descriptors left.
     pub fn borrow(self: &Rc<Self>) -> io::Result<Pipe> {
-        let ends = match self.free.borrow_mut().pop() {
+        let ends = match self.unused.take() {
             Some(ends) => ends,
             None => {
                 let ends = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
@@ -49,16 +46,17 @@ impl Pipes {
         };
         Ok(Pipe { ends: Some(ends), held: 0, home: Rc::clone(self) })
     }
+
+    /// Lets go of some that nobody needs.
+    pub fn sweep(&self) {
+        self.unused.sweep();
+    }
 }
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        let mut free = self.home.free.borrow_mut();
-        if self.held == 0
-            && free.len() < KEPT
-            && let Some(ends) = self.ends.take()
-        {
-            free.push(ends);
+        if let Some(ends) = self.ends.take().filter(|_| self.held == 0) {
+            self.home.unused.give(ends);
         }
     }
 }

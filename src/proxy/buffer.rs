@@ -1,7 +1,6 @@
 //! Read buffers, borrowed from a pool per worker while bytes move and given back while a
 //! connection idles.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -9,17 +8,15 @@ use std::rc::Rc;
 
 use tokio::io::{AsyncRead, ReadBuf};
 
+use crate::base::Stock;
+
 /// The size of a buffer: most heads fit in one.
 pub const BUFFER_BYTES: usize = 16 * 1024;
-
-/// At most this many unused buffers are kept per worker; more than are busy at once in steady
-/// state, few enough to matter to nobody.
-const KEPT: usize = 256;
 
 /// A worker's unused buffers.
 #[derive(Debug, Default)]
 pub struct Buffers {
-    free: RefCell<Vec<Box<[u8]>>>,
+    unused: Stock<Box<[u8]>>,
 }
 
 /// Bytes that were read and not yet used.
@@ -34,20 +31,20 @@ pub struct Buffer {
 impl Buffers {
     /// An empty buffer.
     pub fn borrow(self: &Rc<Self>) -> Buffer {
-        let bytes = self
-            .free
-            .borrow_mut()
-            .pop()
-            .unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice());
+        let bytes = self.unused.take().unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice());
         Buffer { bytes, start: 0, end: 0, home: Rc::clone(self) }
+    }
+
+    /// Lets go of some that nobody needs.
+    pub fn sweep(&self) {
+        self.unused.sweep();
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut free = self.home.free.borrow_mut();
-        if free.len() < KEPT && self.bytes.len() == BUFFER_BYTES {
-            free.push(std::mem::take(&mut self.bytes));
+        if self.bytes.len() == BUFFER_BYTES {
+            self.home.unused.give(std::mem::take(&mut self.bytes));
         }
     }
 }
@@ -128,6 +125,6 @@ mod tests {
         buffer.consume(5);
         assert!(buffer.is_empty());
         drop(buffer);
-        assert_eq!(buffers.free.borrow().len(), 1, "given back");
+        assert_eq!(buffers.unused.len(), 1, "given back");
     }
 }

@@ -48,9 +48,20 @@ pub async fn acquire(
     patience: &Patience<'_>,
 ) -> Result<Lease, FailReason> {
     match pick(worker, at, ask) {
-        Ok(lease) => return Ok(lease),
-        Err(refusal) => can_wait(at.view(), refusal)?,
+        Ok(lease) => Ok(lease),
+        Err(refusal) => {
+            can_wait(at.view(), refusal)?;
+            Box::pin(wait_for_one(worker, at, ask, patience)).await
+        }
     }
+}
+
+async fn wait_for_one(
+    worker: &Worker,
+    at: &mut PoolAt,
+    ask: &Ask<'_>,
+    patience: &Patience<'_>,
+) -> Result<Lease, FailReason> {
     let shared = Arc::clone(&at.view().shared);
     let queue = at.view().pool.queue;
     let Some(place) = shared.hold.join(queue.max) else { return Err(FailReason::QueueFull) };

@@ -4,10 +4,14 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
+
 use crate::base::Ms;
-use crate::proxy::timer::Timer;
+use crate::proxy::timer::{Elapsed, Timer, Until};
 
 /// How often a wait looks whether the client is still there.
 pub const LOOK: Duration = Duration::from_millis(250);
@@ -80,52 +84,22 @@ impl<'a> Patience<'a> {
         }
     }
 
-    /// Waits for `future`.
-    ///
-    /// # Errors
-    /// Why it is not waited for any longer.
-    pub async fn wait<F: Future>(&self, future: F) -> Result<F::Output, GaveUp> {
-        let began = self.timer.now();
-        let output = self.wait_until(self.timer.after(self.pause), future).await;
-        let now = self.timer.now();
-        if now != began {
-            self.waited.set(self.waited.get() + now.since(began));
-            if output.is_ok() && self.is_too_slow() {
-                return Err(GaveUp::TooSlow);
-            }
-        }
-        output
+    /// Waits for `future`, for as long as a single wait may be.
+    pub fn wait<F: Future>(&self, future: F) -> Wait<'_, 'a, F> {
+        Wait { counts: true, ..self.wait_until(self.timer.after(self.pause), future) }
     }
 
     /// Waits for `future` until `time`, however long that is.
-    ///
-    /// # Errors
-    /// Why it is not waited for any longer.
-    pub async fn wait_until<F: Future>(&self, time: Ms, future: F) -> Result<F::Output, GaveUp> {
+    pub fn wait_until<F: Future>(&self, time: Ms, future: F) -> Wait<'_, 'a, F> {
         let until = time.min(self.deadline);
-        let output = match self.has_left {
-            None => self.timer.until(until, future).await.ok(),
-            Some(has_left) => self.look_while(has_left, until, future).await?,
-        };
-        output.ok_or(if until < time { GaveUp::Overdue } else { GaveUp::Timeout })
+        let is_last = until < time;
+        let inner = self.timer.until(self.next_look(until), future);
+        Wait { patience: self, began: self.timer.now(), until, is_last, counts: false, inner }
     }
 
-    async fn look_while<F: Future>(
-        &self,
-        has_left: HasLeft<'_>,
-        until: Ms,
-        future: F,
-    ) -> Result<Option<F::Output>, GaveUp> {
-        let mut future = std::pin::pin!(future);
-        loop {
-            let look = self.timer.after(LOOK).min(until);
-            match self.timer.until(look, future.as_mut()).await {
-                Ok(output) => return Ok(Some(output)),
-                Err(_) if has_left() => return Err(GaveUp::Unwanted),
-                Err(_) if look >= until => return Ok(None),
-                Err(_) => {}
-            }
-        }
+    /// When a wait until `until` is to be interrupted for the first or the next time.
+    fn next_look(&self, until: Ms) -> Ms {
+        if self.has_left.is_some() { self.timer.after(LOOK).min(until) } else { until }
     }
 
     fn is_too_slow(&self) -> bool {
@@ -133,6 +107,52 @@ impl<'a> Patience<'a> {
         self.rate > 0
             && waited > self.pause
             && (self.moved.get() as f64) < self.rate as f64 * waited.as_secs_f64()
+    }
+}
+
+pin_project! {
+    /// A wait that ends in time, or sooner if nobody wants its outcome any more.
+    #[must_use = "futures do nothing unless they are polled"]
+    pub struct Wait<'p, 'a, F> {
+        patience: &'p Patience<'a>,
+        began: Ms,
+        until: Ms,
+        // It is the deadline of the exchange that ends it.
+        is_last: bool,
+        // It counts for the least rate.
+        counts: bool,
+        #[pin]
+        inner: Until<'p, F>,
+    }
+}
+
+impl<F: Future> Future for Wait<'_, '_, F> {
+    type Output = Result<F::Output, GaveUp>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let patience = *this.patience;
+        let output = loop {
+            match ready!(this.inner.as_mut().poll(cx)) {
+                Ok(output) => break Ok(output),
+                Err(Elapsed) if patience.has_left.is_some_and(|has_left| has_left()) => {
+                    break Err(GaveUp::Unwanted);
+                }
+                Err(Elapsed) if patience.timer.now() < *this.until => {
+                    this.inner.as_mut().renew(patience.next_look(*this.until));
+                }
+                Err(Elapsed) if *this.is_last => break Err(GaveUp::Overdue),
+                Err(Elapsed) => break Err(GaveUp::Timeout),
+            }
+        };
+        let now = patience.timer.now();
+        if *this.counts && now != *this.began {
+            patience.waited.set(patience.waited.get() + now.since(*this.began));
+            if output.is_ok() && patience.is_too_slow() {
+                return Poll::Ready(Err(GaveUp::TooSlow));
+            }
+        }
+        Poll::Ready(output)
     }
 }
 

@@ -2,16 +2,12 @@
 //! of a request, so that a request in steady state allocates nothing and an idle connection holds
 //! nothing.
 
-use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
+use crate::base::Stock;
 use crate::proxy::buffer::BUFFER_BYTES;
 use crate::proxy::wire::{RequestHead, ResponseHead};
-
-/// At most this many unused ones are kept per worker: few KiB each, and more than are busy at once in
-/// steady state.
-const KEPT: usize = 256;
 
 /// What a client's connection needs for a request.
 #[derive(Debug, Default)]
@@ -36,8 +32,8 @@ pub struct AttemptScratch {
 /// A worker's unused ones.
 #[derive(Debug, Default)]
 pub struct Scratches {
-    #[expect(clippy::vec_box, reason = "they are moved into connections' futures, as one pointer")]
-    free: RefCell<Vec<Box<Scratch>>>,
+    /// Boxed, because they are moved into connections' futures.
+    unused: Stock<Box<Scratch>>,
 }
 
 /// One that is in use; given back on drop.
@@ -51,8 +47,13 @@ pub struct Borrowed {
 impl Scratches {
     /// One with memory of earlier requests in it, and whatever they left.
     pub fn borrow(self: &Rc<Self>) -> Borrowed {
-        let scratch = self.free.borrow_mut().pop().unwrap_or_default();
+        let scratch = self.unused.take().unwrap_or_default();
         Borrowed { scratch: Some(scratch), home: Rc::clone(self) }
+    }
+
+    /// Lets go of some that nobody needs.
+    pub fn sweep(&self) {
+        self.unused.sweep();
     }
 }
 
@@ -82,12 +83,8 @@ impl DerefMut for Borrowed {
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        let mut free = self.home.free.borrow_mut();
-        if free.len() < KEPT
-            && let Some(scratch) = self.scratch.take()
-            && scratch.is_small()
-        {
-            free.push(scratch);
+        if let Some(scratch) = self.scratch.take().filter(|scratch| scratch.is_small()) {
+            self.home.unused.give(scratch);
         }
     }
 }

@@ -134,7 +134,7 @@ async fn tick(worker: Rc<Worker>) {
         worker.tick();
         count = count.wrapping_add(1);
         if count.is_multiple_of(10) {
-            worker.upstreams.sweep(worker.timers.now(), &worker.snapshot());
+            worker.sweep();
         }
     }
 }

@@ -5,12 +5,13 @@
 //! up to one tick late, never early, and a request arms no timer of the runtime.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
 use slab::Slab;
 
 use crate::base::{Clock, Ms};
@@ -113,76 +114,82 @@ impl Timer {
         self.timers.slots.borrow_mut()[self.key].deadline = deadline;
     }
 
-    /// Runs `future` for at most `limit`.
-    ///
-    /// # Errors
-    /// [`Elapsed`] when the time is up first.
-    pub async fn within<F: Future>(
-        &self,
-        limit: Duration,
-        future: F,
-    ) -> Result<F::Output, Elapsed> {
-        self.until(self.after(limit), future).await
+    /// Runs `future` for at most `limit`; [`Elapsed`] when the time is up first.
+    pub fn within<F: Future>(&self, limit: Duration, future: F) -> Until<'_, F> {
+        self.until(self.after(limit), future)
     }
 
-    /// Runs `future` until `deadline`. One wait a timer at a time: what moves at the same time needs
-    /// a timer of its own.
-    ///
-    /// # Errors
-    /// [`Elapsed`] when the time is up first.
-    pub async fn until<F: Future>(&self, deadline: Ms, future: F) -> Result<F::Output, Elapsed> {
-        self.wait(deadline, false, future).await
+    /// Runs `future` until `deadline`; [`Elapsed`] when the time is up first. One wait a timer at a
+    /// time: what moves at the same time needs a timer of its own.
+    pub fn until<F: Future>(&self, deadline: Ms, future: F) -> Until<'_, F> {
+        Until { timer: self, deadline, idle: false, armed: false, future }
     }
 
-    /// Runs `future`, a wait between two requests, for at most `limit`; ends early when the worker
-    /// drains.
-    ///
-    /// # Errors
-    /// [`Elapsed`] when the time is up first or the worker drains.
-    pub async fn while_idle<F: Future>(
-        &self,
-        limit: Duration,
-        future: F,
-    ) -> Result<F::Output, Elapsed> {
-        self.wait(self.after(limit), true, future).await
+    /// Runs `future`, a wait between two requests, for at most `limit`; [`Elapsed`] when the time is up
+    /// first or the worker drains.
+    pub fn while_idle<F: Future>(&self, limit: Duration, future: F) -> Until<'_, F> {
+        Until { idle: true, ..self.until(self.after(limit), future) }
     }
+}
 
-    async fn wait<F: Future>(
-        &self,
+pin_project! {
+    /// A wait with an end. Written by hand and not as an `async fn`, which would keep its argument
+    /// twice: waits are nested, and their size is what a request costs in memory.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless they are polled"]
+    pub struct Until<'t, F> {
+        timer: &'t Timer,
         deadline: Ms,
         idle: bool,
+        armed: bool,
+        #[pin]
         future: F,
-    ) -> Result<F::Output, Elapsed> {
-        let mut future = pin!(future);
-        let mut armed = false;
-        let result = poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                return Poll::Ready(Ok(output));
-            }
-            let now = self.timers.now();
-            let mut slots = self.timers.slots.borrow_mut();
-            let slot = &mut slots[self.key];
-            if !armed {
-                armed = true;
-                slot.deadline = deadline;
-                slot.idle = idle;
-            }
-            if slot.deadline <= now || (idle && self.timers.draining.get()) {
-                return Poll::Ready(Err(Elapsed));
-            }
-            match &slot.waker {
-                Some(waker) if waker.will_wake(cx.waker()) => {}
-                _ => slot.waker = Some(cx.waker().clone()),
-            }
-            Poll::Pending
-        })
-        .await;
-        if armed {
-            let slot = &mut self.timers.slots.borrow_mut()[self.key];
-            slot.deadline = Ms::NEVER;
-            slot.idle = false;
+    }
+}
+
+impl<F> Until<'_, F> {
+    /// Gives a wait whose time was up another deadline.
+    pub fn renew(self: Pin<&mut Self>, deadline: Ms) {
+        let this = self.project();
+        (*this.deadline, *this.armed) = (deadline, false);
+    }
+}
+
+impl<F: Future> Future for Until<'_, F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let timers = &this.timer.timers;
+        let done = this.future.poll(cx);
+        if done.is_ready() && !*this.armed {
+            return done.map(Ok);
         }
-        result
+        let mut slots = timers.slots.borrow_mut();
+        let slot = &mut slots[this.timer.key];
+        if let Poll::Ready(output) = done {
+            slot.disarm();
+            return Poll::Ready(Ok(output));
+        }
+        if !*this.armed {
+            *this.armed = true;
+            (slot.deadline, slot.idle) = (*this.deadline, *this.idle);
+        }
+        if slot.deadline <= timers.now() || (*this.idle && timers.draining.get()) {
+            slot.disarm();
+            return Poll::Ready(Err(Elapsed));
+        }
+        match &slot.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            _ => slot.waker = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl Slot {
+    fn disarm(&mut self) {
+        (self.deadline, self.idle) = (Ms::NEVER, false);
     }
 }
 
@@ -194,8 +201,10 @@ impl Drop for Timer {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::future::{pending, ready};
+    use std::pin::pin;
+
+    use super::*;
 
     fn noop_poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
         future.poll(&mut std::task::Context::from_waker(Waker::noop()))

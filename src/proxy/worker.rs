@@ -94,6 +94,14 @@ impl Worker {
         self.date.set(http_date(wall_seconds() as u64));
     }
 
+    /// Lets go of what nobody will use. Called about once a second.
+    pub fn sweep(&self) {
+        self.upstreams.sweep(self.timers.now(), &self.snapshot());
+        self.buffers.sweep();
+        self.scratches.sweep();
+        self.pipes.sweep();
+    }
+
     /// The newest snapshot.
     pub fn snapshot(&self) -> SnapshotRef {
         let newest = self.snapshots.load();

@@ -349,7 +349,9 @@ impl<'a, 's> H1Sink<'a, 's> {
     ) -> Result<(), PumpError> {
         self.flush().await.map_err(PumpError::Sink)?;
         // No file descriptors left: it is copied.
-        let Ok(mut pipe) = self.pipes.borrow() else { return self.copy(from, len, patience).await };
+        let Ok(mut pipe) = self.pipes.borrow() else {
+            return Box::pin(self.copy(from, len, patience)).await;
+        };
         let to: &TcpStream = self.half.as_ref();
         while len > 0 {
             let ready =
@@ -407,7 +409,7 @@ impl BodySink for H1Sink<'_, '_> {
             }
             Piece::Splice { from, len, patience } => {
                 self.spend(len)?;
-                self.splice(from, len, patience).await?;
+                Box::pin(self.splice(from, len, patience)).await?;
             }
             Piece::Trailers(lines) => {
                 if self.body == BodyLength::Chunked {

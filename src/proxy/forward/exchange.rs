@@ -38,7 +38,7 @@ pub async fn serve(
     let Some(listener) = snapshot.listener_at(connection.bound) else {
         // The listener has left the config: its connections end with their next request.
         let facts = connection.facts(head, &connection.listener.listener, &UNCHANGED);
-        refuse(connection, &facts, client).await;
+        Box::pin(refuse(connection, &facts, client)).await;
         return Ending::Early;
     };
     let rule = listener.routes.find(head);
@@ -48,18 +48,18 @@ pub async fn serve(
         Some(Destination::Pool(index)) => Some(*index),
         Some(Destination::Redirect(redirect)) => {
             listener.meter.shards[worker.index].count_answer(AnswerKind::Redirect);
-            client.answer(respond::redirect(redirect, &facts), &facts).await;
+            Box::pin(client.answer(respond::redirect(redirect, &facts), &facts)).await;
             return early_unless_read(body);
         }
         Some(Destination::Respond(fixed)) => {
             listener.meter.shards[worker.index].count_answer(AnswerKind::Respond);
-            client.answer(respond::fixed(fixed), &facts).await;
+            Box::pin(client.answer(respond::fixed(fixed), &facts)).await;
             return early_unless_read(body);
         }
         None => listener.default_pool,
     };
     let Some(index) = index else {
-        refuse(connection, &facts, client).await;
+        Box::pin(refuse(connection, &facts, client)).await;
         return early_unless_read(body);
     };
     // A request that waits moves on to a newer snapshot; its route and its counters stay.
@@ -76,7 +76,7 @@ pub async fn serve(
             shard.count_failure(reason);
             match respond::for_failure(reason).filter(|_| !begun) {
                 Some(answer) => {
-                    client.answer(answer, &facts).await;
+                    Box::pin(client.answer(answer, &facts)).await;
                     (Some(answer.status), early_unless_read(body))
                 }
                 None => (None, Ending::Broken),

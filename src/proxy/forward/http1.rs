@@ -104,7 +104,8 @@ async fn burst(visit: &Visit, stream: &mut TcpStream, timer: &Timer, requests: &
                 let unread = RequestHead::default();
                 let facts = connection.facts(&unread, &view.listener, &UNCHANGED);
                 respond::write(answer, false, &facts, out);
-                farewell(timer, shard, &mut reading, &mut writing, &mut buffer, out).await;
+                let last = farewell(timer, shard, &mut reading, &mut writing, &mut buffer, out);
+                Box::pin(last).await;
                 return Next::Close;
             }
         }
@@ -133,7 +134,8 @@ async fn burst(visit: &Visit, stream: &mut TcpStream, timer: &Timer, requests: &
             // Whoever asked for the close sends nothing more.
             Ending::Whole if !head.keep_alive && buffer.is_empty() => return Next::Close,
             Ending::Whole | Ending::Early => {
-                farewell(timer, shard, &mut reading, &mut writing, &mut buffer, &[]).await;
+                let last = farewell(timer, shard, &mut reading, &mut writing, &mut buffer, &[]);
+                Box::pin(last).await;
                 return Next::Close;
             }
             Ending::Broken => return Next::Close,

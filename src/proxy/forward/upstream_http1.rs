@@ -159,7 +159,11 @@ pub async fn attempt(
     scratch: &mut AttemptScratch,
 ) -> Result<Done, Failure> {
     let worker = attempt.worker();
-    let mut upstream = connect(attempt).await?;
+    // What is rare is boxed, here and below: the future of a request is as large as its largest branch.
+    let mut upstream = match kept(attempt) {
+        Some(kept) => kept,
+        None => Box::pin(connect(attempt)).await?,
+    };
     let reused = upstream.is_reused();
     let (mut half, mut writing) = upstream.stream.split();
     let mut buffer = worker.buffers.borrow();
@@ -179,8 +183,8 @@ pub async fn attempt(
             let has_left = || body.has_left();
             wait.response_head(&mut reading, response, client, &has_left).await?;
             if attempt.is_switch(response) {
-                let told = client.switch(response, attempt.facts, attempt.rewrite()).await;
-                told.map_err(|error| Failure::Cut(error.of_client()))?;
+                let told = client.switch(response, attempt.facts, attempt.rewrite());
+                Box::pin(told).await.map_err(|error| Failure::Cut(error.of_client()))?;
                 let status = response.status;
                 return Ok(Done::Switched { status, stream: upstream.stream, buffer });
             }
@@ -188,7 +192,10 @@ pub async fn attempt(
             body.discard_whole();
             (reusable, Ending::Whole)
         }
-        None => stream_both(&mut wait, &mut reading, &mut writing, body, client, scratch).await?,
+        None => {
+            let both = stream_both(&mut wait, &mut reading, &mut writing, body, client, scratch);
+            Box::pin(both).await?
+        }
     };
     if reusable && matches!(ending, Ending::Whole) {
         drop(buffer);
@@ -198,15 +205,17 @@ pub async fn attempt(
     Ok(Done::Answered { status: scratch.response.status, ending })
 }
 
+/// A connection from an earlier request.
+fn kept(attempt: &Attempt<'_>) -> Option<Upstream> {
+    let worker = attempt.worker();
+    let take = || worker.upstreams.take(&attempt.view.pool, attempt.instance, worker.timers.now());
+    if attempt.fresh { None } else { take() }
+}
+
 async fn connect(attempt: &Attempt<'_>) -> Result<Upstream, Failure> {
     let Attempt { connection, view, instance, .. } = attempt;
     let worker = connection.worker;
     let now = worker.timers.now();
-    if !attempt.fresh
-        && let Some(kept) = worker.upstreams.take(&view.pool, instance, now)
-    {
-        return Ok(kept);
-    }
     let began = worker.clock.elapsed();
     let stream = upstream::connect(&view.pool, instance, connection.timer)
         .await
