@@ -28,7 +28,7 @@ fn pool(instances: u32) -> Arc<Pool> {
         queue: Queue { max: 1_000, timeout: 5 * SECOND },
         timeouts: PoolTimeouts::default(),
         upstream: UpstreamSettings::default(),
-        retry: Retry { attempts: 2, budget: Share(0.2) },
+        retry: Retry { attempts: 2, budget: Share(0.2), per_try: None },
         drain_timeout: 60 * SECOND,
         instances: (0..instances).map(instance).collect(),
         health: HealthSettings {

@@ -16,7 +16,7 @@ use tidegate::proxy::rewrite::{Facts, RequestId, UNCHANGED};
 use tidegate::proxy::route::{Destination, RouteTable};
 use tidegate::proxy::wire::chunked::{Decoded, Decoder};
 use tidegate::proxy::wire::http1::{
-    HeadLimits, parse_request, parse_response, write_request, write_response,
+    HeadLimits, Onward, parse_request, parse_response, write_request, write_response,
 };
 use tidegate::proxy::wire::{BodyLength, Method, RequestHead, ResponseHead};
 
@@ -26,6 +26,10 @@ const REQUEST: &[u8] = b"GET /shop/basket?item=42 HTTP/1.1\r\nHost: shop.example
 
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nDate: Mon, 23 Nov 2026 12:00:00 GMT\r\nServer: x\r\n\
     Content-Type: text/html; charset=utf-8\r\nCache-Control: max-age=60\r\nContent-Length: 100\r\n\r\n";
+
+fn onward() -> Onward<'static> {
+    Onward { pool: &UNCHANGED, address: ([127, 0, 0, 1], 80).into(), expect: false }
+}
 
 fn listener() -> Listener {
     let second = Duration::from_secs(1);
@@ -74,14 +78,14 @@ fn heads(c: &mut Criterion) {
             out.clear();
             parse_request(black_box(REQUEST), &HeadLimits::default(), &mut request).expect("valid");
             let facts = facts(&request, &listener, &mut entropy, &UNCHANGED);
-            write_request(&facts, &UNCHANGED, &mut out);
+            write_request(&facts, &onward(), &mut out);
         });
     });
     c.bench_function("request head: write", |b| {
         b.iter(|| {
             out.clear();
             let facts = facts(black_box(&request), &listener, &mut entropy, &UNCHANGED);
-            write_request(&facts, &UNCHANGED, &mut out);
+            write_request(&facts, &onward(), &mut out);
         });
     });
     c.bench_function("response head: read, write", |b| {
@@ -123,7 +127,7 @@ fn edits(c: &mut Criterion) {
         c.bench_function(&format!("request head of 100 fields: write, {name} edited"), |b| {
             b.iter(|| {
                 out.clear();
-                write_request(black_box(&facts), &UNCHANGED, &mut out);
+                write_request(black_box(&facts), &onward(), &mut out);
             });
         });
     }

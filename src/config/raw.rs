@@ -218,6 +218,7 @@ tables! {
     PoolTimeouts {
         connect: Given<Period>,
         response: Given<Period>,
+        body: Given<Period>,
         idle: Given<Period>,
         tunnel: Given<Period>,
         total: Given<Period>,
@@ -234,6 +235,7 @@ tables! {
     Retry {
         attempts: Given<u32>,
         budget: Given<Share>,
+        per_try: Given<OrOff<Period>>,
     }
 
     /// An element of `instances`.

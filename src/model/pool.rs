@@ -75,6 +75,8 @@ pub struct PoolTimeouts {
     pub connect: Duration,
     /// From the end of the request to the end of the response head.
     pub response: Duration,
+    /// Longest pause in the body of a response.
+    pub body: Duration,
     /// How long an unused connection is kept.
     pub idle: Duration,
     /// Longest silence in a tunnel (TCP, WebSocket).
@@ -88,6 +90,7 @@ impl Default for PoolTimeouts {
         Self {
             connect: Duration::from_secs(3),
             response: Duration::from_secs(30),
+            body: Duration::from_secs(60),
             idle: Duration::from_secs(30),
             tunnel: Duration::from_secs(3_600),
             total: Duration::from_secs(24 * 3_600),
@@ -100,8 +103,12 @@ impl Default for PoolTimeouts {
 pub struct Retry {
     /// How many more instances are tried after the first.
     pub attempts: u32,
-    /// Retries may be at most this share of live requests (but always three at a time).
+    /// Retries may be at most this share of the requests of the last ten seconds, and three a second
+    /// beside it. A refused connection is not counted, nor is one that was kept and turned out closed.
     pub budget: Share,
+    /// How long one instance may take until its response head, where another could be tried; `None`
+    /// gives it all of [`PoolTimeouts::response`].
+    pub per_try: Option<Duration>,
 }
 
 /// An instance that is written in the config.

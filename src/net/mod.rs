@@ -2,6 +2,7 @@
 
 pub mod bind;
 pub mod dial;
+pub mod half;
 pub mod http;
 pub mod options;
 pub mod splice;

@@ -1,6 +1,7 @@
 //! Moving bytes from socket to socket through a pipe, without copying them to user space
 //! (`splice(2)`).
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -15,10 +16,15 @@ use crate::base::Stock;
 /// privileges may have 64 of these; beyond, the kernel refuses and the pipe keeps its 64 KiB.
 const PIPE_BYTES: usize = 1 << 20;
 
-/// A worker's unused pipes: each is two file descriptors and, once used, up to a MiB of kernel memory.
+/// At most this many are in use at once per worker: each is two file descriptors and holds up to a MiB
+/// of kernel memory for as long as a slow peer takes. What finds none copies.
+const IN_USE_MAX: usize = 64;
+
+/// A worker's pipes.
 #[derive(Debug, Default)]
 pub struct Pipes {
     unused: Stock<(OwnedFd, OwnedFd)>,
+    in_use: Cell<usize>,
 }
 
 /// A pipe, borrowed while bytes move. One that is dropped with bytes in it is not used again.
@@ -33,8 +39,11 @@ impl Pipes {
     /// An empty pipe.
     ///
     /// # Errors
-    /// If there are no file descriptors left.
+    /// If there are no file descriptors left, or too many pipes in use.
     pub fn borrow(self: &Rc<Self>) -> io::Result<Pipe> {
+        if self.in_use.get() >= IN_USE_MAX {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
         let ends = match self.unused.take() {
             Some(ends) => ends,
             None => {
@@ -44,6 +53,7 @@ impl Pipes {
                 ends
             }
         };
+        self.in_use.set(self.in_use.get() + 1);
         Ok(Pipe { ends: Some(ends), held: 0, home: Rc::clone(self) })
     }
 
@@ -55,6 +65,7 @@ impl Pipes {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
+        self.home.in_use.set(self.home.in_use.get() - 1);
         if let Some(ends) = self.ends.take().filter(|_| self.held == 0) {
             self.home.unused.give(ends);
         }

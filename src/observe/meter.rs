@@ -64,11 +64,14 @@ pub enum RetryReason {
     Reset,
     /// The instance went down while the request waited for it.
     Condemned,
+    /// The instance took longer than one try may.
+    Timeout,
 }
 
 impl RetryReason {
     /// All of them, in the order of [`PoolShard::retries`].
-    pub const ALL: [Self; 4] = [Self::Connect, Self::Stale, Self::Reset, Self::Condemned];
+    pub const ALL: [Self; 5] =
+        [Self::Connect, Self::Stale, Self::Reset, Self::Condemned, Self::Timeout];
 
     /// The word for the `reason` label.
     pub fn word(self) -> &'static str {
@@ -77,6 +80,7 @@ impl RetryReason {
             Self::Stale => "stale",
             Self::Reset => "reset",
             Self::Condemned => "condemned",
+            Self::Timeout => "timeout",
         }
     }
 }
@@ -92,6 +96,10 @@ pub enum FailReason {
     QueueTimeout,
     /// No instance accepted a connection.
     Connect,
+    /// No connection to an instance stood in time.
+    ConnectTimeout,
+    /// This machine has no file descriptors, ports or memory left for a connection.
+    Shortage,
     /// The instance broke the connection before the response head was whole.
     Reset,
     /// The instance sent no response head in time.
@@ -100,6 +108,8 @@ pub enum FailReason {
     BadResponse,
     /// The response broke off in the middle of its body.
     CutResponse,
+    /// The instance said nothing for too long in the middle of a response's body.
+    StalledResponse,
     /// The client's body is no valid chunked coding.
     BadBody,
     /// The client broke off.
@@ -116,15 +126,18 @@ pub enum FailReason {
 
 impl FailReason {
     /// All of them, in the order of [`PoolShard::failures`].
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::NoInstance,
         Self::QueueFull,
         Self::QueueTimeout,
         Self::Connect,
+        Self::ConnectTimeout,
+        Self::Shortage,
         Self::Reset,
         Self::ResponseTimeout,
         Self::BadResponse,
         Self::CutResponse,
+        Self::StalledResponse,
         Self::BadBody,
         Self::ClientGone,
         Self::ClientTimeout,
@@ -140,10 +153,13 @@ impl FailReason {
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
             Self::Connect => "connect",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Shortage => "shortage",
             Self::Reset => "reset",
             Self::ResponseTimeout => "response_timeout",
             Self::BadResponse => "bad_response",
             Self::CutResponse => "cut_response",
+            Self::StalledResponse => "stalled_response",
             Self::BadBody => "bad_body",
             Self::ClientGone => "client_gone",
             Self::ClientTimeout => "client_timeout",

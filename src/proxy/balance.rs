@@ -41,6 +41,17 @@ pub struct Picker {
     turn: Vec<u32>,
 }
 
+/// Where a request may go, from the best to the last resort.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Terms {
+    /// To no suspect, and not into the zone to be avoided.
+    Strict,
+    /// To no suspect.
+    AnyZone,
+    /// To whoever is eligible.
+    Anyone,
+}
+
 /// A full scan is as cheap as two draws up to here, and never picks the busier of two.
 const SCAN_UP_TO: usize = 4;
 
@@ -86,7 +97,7 @@ impl Picker {
             Balance::LeastRequest => self.least_busy(ask, entropy),
             Balance::Random => self.draw(entropy),
         };
-        if self.fits(first, ask, false)
+        if self.fits(first, ask, Terms::Strict)
             && let Some(slot) = self.members[first].take_slot(self.limit)
         {
             return Ok(slot);
@@ -97,14 +108,14 @@ impl Picker {
     /// The first choice was no use: every other instance in turn, the untroubled first.
     fn scan(&self, ask: &Ask<'_>, first: usize) -> Result<Slot, Refusal> {
         let mut untried = false;
-        for lenient in [false, true] {
+        for terms in [Terms::Strict, Terms::AnyZone, Terms::Anyone] {
             for step in 1..=self.members.len() {
                 let index = (first + step) % self.members.len();
                 if ask.tried.contains(&self.members[index].vitals.serial) {
                     continue;
                 }
                 untried = true;
-                if self.fits(index, ask, lenient)
+                if self.fits(index, ask, terms)
                     && let Some(slot) = self.members[index].take_slot(self.limit)
                 {
                     return Ok(slot);
@@ -114,11 +125,15 @@ impl Picker {
         Err(if untried { Refusal::Saturated } else { Refusal::AllTried })
     }
 
-    /// Whether the request may go there; leniently, also to a suspect and into the avoided zone.
-    fn fits(&self, index: usize, ask: &Ask<'_>, lenient: bool) -> bool {
+    /// Whether the request may go there on these terms.
+    fn fits(&self, index: usize, ask: &Ask<'_>, terms: Terms) -> bool {
         let member = &self.members[index];
         !ask.tried.contains(&member.vitals.serial)
-            && (lenient || !member.vitals.is_suspect() && ask.avoid != Some(&member.zone))
+            && match terms {
+                Terms::Strict => !member.vitals.is_suspect() && ask.avoid != Some(&member.zone),
+                Terms::AnyZone => !member.vitals.is_suspect(),
+                Terms::Anyone => true,
+            }
     }
 
     /// Least request: of two distinct draws (Mitzenmacher, 2001), or of all where there are few.
@@ -136,7 +151,7 @@ impl Picker {
     }
 
     fn less_busy(&self, one: usize, other: usize, ask: &Ask<'_>) -> usize {
-        match (self.fits(one, ask, false), self.fits(other, ask, false)) {
+        match (self.fits(one, ask, Terms::Strict), self.fits(other, ask, Terms::Strict)) {
             (true, false) => return one,
             (false, true) => return other,
             _ => {}

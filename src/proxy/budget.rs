@@ -8,18 +8,22 @@ use crate::base::{Ms, Share};
 pub struct RetryBudget {
     tokens: f64,
     refilled: Ms,
+    /// This worker's part of what is always granted in one window.
+    floor: f64,
 }
 
-/// Retries that are always granted, per second and worker.
+/// Retries that are always granted, per second, by all workers together.
 const FLOOR_PER_SECOND: f64 = 3.0;
 
 /// How long an unspent grant is kept.
 const WINDOW_S: f64 = 10.0;
 
 impl RetryBudget {
-    /// A budget that starts with the floor of one window.
-    pub fn new(now: Ms) -> Self {
-        Self { tokens: FLOOR_PER_SECOND * WINDOW_S, refilled: now }
+    /// The budget of one of so many workers; it starts with the floor of one window, and at least with
+    /// one retry.
+    pub fn new(now: Ms, workers: usize) -> Self {
+        let floor = (FLOOR_PER_SECOND * WINDOW_S / workers.max(1) as f64).max(1.0);
+        Self { tokens: floor, refilled: now, floor }
     }
 
     /// A request came: it grants its share of a retry. `now` may be the coarse clock, so that the
@@ -42,13 +46,12 @@ impl RetryBudget {
     }
 
     /// Old grants fade over the window, and the floor flows in: with requests at rate r and a share
-    /// s, the balance settles at 10 × (r × s + floor).
+    /// s, the balance settles at 10 × r × s + floor.
     fn refill(&mut self, now: Ms) {
         let seconds = now.since(self.refilled).as_secs_f64();
         self.refilled = now;
         let kept = (-seconds / WINDOW_S).exp();
-        let floor = FLOOR_PER_SECOND * WINDOW_S;
-        self.tokens = self.tokens * kept + floor * (1.0 - kept);
+        self.tokens = self.tokens * kept + self.floor * (1.0 - kept);
     }
 }
 
@@ -58,7 +61,7 @@ mod tests {
 
     #[test]
     fn the_floor_is_granted_and_then_no_more() {
-        let mut budget = RetryBudget::new(Ms(0));
+        let mut budget = RetryBudget::new(Ms(0), 1);
         let granted = (0..100).filter(|_| budget.withdraw(Ms(0))).count();
         assert_eq!(granted, 30);
         assert!(budget.withdraw(Ms(1_000)), "the floor flows in again");
@@ -67,7 +70,7 @@ mod tests {
     #[test]
     fn requests_grant_their_share_for_about_ten_seconds() {
         // 1,000 requests a second for a minute: ten seconds' worth of 20 % is there to be spent.
-        let mut budget = RetryBudget::new(Ms(0));
+        let mut budget = RetryBudget::new(Ms(0), 1);
         for ms in 0..60_000 {
             budget.deposit(Ms(ms / 100 * 100), Share(0.2));
         }

@@ -96,7 +96,8 @@ fn first<'a>(rules: &'a [Rule], head: &RequestHead) -> Option<&'a Rule> {
 
 impl Rule {
     fn matches(&self, head: &RequestHead) -> bool {
-        head.path_only().starts_with(&self.path_prefix)
+        // All paths begin with a slash; what has none (`OPTIONS *`, CONNECT) is below the root as well.
+        (self.path_prefix == b"/" || head.path_only().starts_with(&self.path_prefix))
             && (self.methods.is_empty()
                 || self.methods.iter().any(|m| *m == head.fields.get(head.method_name)))
             && self.headers.iter().all(|(name, value)| {

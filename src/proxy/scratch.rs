@@ -14,6 +14,8 @@ use crate::proxy::wire::{RequestHead, ResponseHead};
 pub struct Scratch {
     /// The request's head.
     pub request: RequestHead,
+    /// The client's address, as text.
+    pub client: String,
     /// Bytes to the client.
     pub to_client: Vec<u8>,
     /// What its attempts need.
@@ -60,7 +62,7 @@ impl Scratches {
 impl Scratch {
     /// Whether no message that it held was so large that keeping its memory would be a waste.
     fn is_small(&self) -> bool {
-        let Self { request, to_client, attempt } = self;
+        let Self { request, to_client, attempt, .. } = self;
         [&request.fields.bytes, &attempt.response.fields.bytes, to_client, &attempt.to_instance]
             .iter()
             .all(|bytes| bytes.capacity() <= 2 * BUFFER_BYTES)

@@ -206,8 +206,8 @@ mod tests {
 
     use super::*;
 
-    fn noop_poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
-        future.poll(&mut std::task::Context::from_waker(Waker::noop()))
+    fn noop_poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::io;
 use std::task::{Context, Waker};
 
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use tokio::net::TcpStream;
 
 use crate::base::Ms;
@@ -121,6 +122,12 @@ pub fn is_quiet(stream: &TcpStream) -> bool {
     matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
+/// Nothing to read and not closed, as far as the kernel knows: a system call.
+pub fn is_open(stream: &TcpStream) -> bool {
+    let looked = recv(stream, &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    matches!(looked, Err(Errno::AGAIN))
+}
+
 /// Whether a connection failed for want of something on this machine (file descriptors, memory, free
 /// ports), so that it says nothing about the instance.
 pub fn is_shortage(error: &io::Error) -> bool {
@@ -128,13 +135,20 @@ pub fn is_shortage(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
 }
 
-/// Connects to the instance as its pool is configured, within the pool's limit.
+/// Connects to the instance as its pool is configured, however long that takes.
+///
+/// # Errors
+/// What the kernel says.
+pub async fn dial(pool: &Pool, instance: &Instance) -> io::Result<TcpStream> {
+    dial::connect(instance.address, pool.upstream.source, &pool.upstream.socket).await
+}
+
+/// The same, within the pool's limit.
 ///
 /// # Errors
 /// What the kernel says, or `TimedOut`.
 pub async fn connect(pool: &Pool, instance: &Instance, timer: &Timer) -> io::Result<TcpStream> {
-    let dialed = dial::connect(instance.address, pool.upstream.source, &pool.upstream.socket);
-    let dialed = timer.within(pool.timeouts.connect, dialed).await;
+    let dialed = timer.within(pool.timeouts.connect, dial(pool, instance)).await;
     dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 

@@ -118,7 +118,7 @@ impl Worker {
         let local = pools.entry(view.shared.serial).or_insert_with(|| PoolLocal {
             // Workers start at different places, or they would all go round in step.
             cursor: self.entropy.borrow_mut().below(1 << 16),
-            budget: RetryBudget::new(self.timers.now()),
+            budget: RetryBudget::new(self.timers.now(), view.shared.meter.shards.len()),
             shared: Rc::new(Arc::clone(&view.shared)),
         });
         work(local)

@@ -162,7 +162,7 @@ fn a_response_that_is_cut_or_invalid_is_never_passed_off_as_whole() {
 }
 
 #[test]
-fn head_and_expect_are_understood() {
+fn head_is_understood() {
     let origin = Origin::start(|peer| {
         while let Some(request) = peer.request() {
             let head = request.starts_with(b"HEAD");
@@ -178,19 +178,61 @@ fn head_and_expect_are_understood() {
     );
     assert_eq!(answer.matches("200 OK").count(), 2, "{answer}");
     assert!(answer.ends_with("ok"));
+}
 
+/// Sends a head that waits for an invitation; what comes back, up to the first empty line.
+fn expect_continue(bind: SocketAddr) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(bind).expect("connected");
     stream.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
     let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
     stream.write_all(head.as_bytes()).expect("sent");
-    let mut invitation = [0; 25];
-    stream.read_exact(&mut invitation).expect("an invitation before the body");
-    assert_eq!(&invitation, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let answer = head_of(&mut stream);
+    (stream, answer)
+}
+
+fn head_of(stream: &mut TcpStream) -> String {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).expect("a head");
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).expect("text")
+}
+
+#[test]
+fn the_instance_says_whether_it_wants_the_body() {
+    let origin = Origin::start(|peer| {
+        let head = head_of(&mut peer.stream);
+        if head.contains("\r\nexpect: 100-continue\r\n") {
+            let _ = peer.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+            let mut body = [0; 5];
+            peer.stream.read_exact(&mut body).expect("the body");
+            let _ = peer.stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let (_daemon, bind) = proxy(&[origin.address], "");
+    let (mut stream, invitation) = expect_continue(bind);
+    assert_eq!(invitation, "HTTP/1.1 100 Continue\r\n\r\n");
     stream.write_all(b"hello").expect("sent");
-    let mut answer = [0; 15];
-    stream.read_exact(&mut answer).expect("an answer");
-    assert_eq!(&answer, b"HTTP/1.1 200 OK");
-    assert!(!origin.text().contains("100-continue"), "{}", origin.text());
+    assert!(head_of(&mut stream).starts_with("HTTP/1.1 200 OK"));
+
+    let refusing = Origin::start(|peer| {
+        let _ = head_of(&mut peer.stream);
+        let _ = peer.stream.write_all(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n");
+    });
+    let (_daemon, bind) = proxy(&[refusing.address], "");
+    let (_stream, answer) = expect_continue(bind);
+    assert!(answer.starts_with("HTTP/1.1 401 No"), "without a byte of the body: {answer}");
+}
+
+#[test]
+fn a_client_that_waits_is_invited_if_the_instance_does_not_say() {
+    let origin = Origin::answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let (_daemon, bind) = proxy(&[origin.address], "");
+    let (mut stream, invitation) = expect_continue(bind);
+    assert!(invitation.starts_with("HTTP/1.1 100 "), "{invitation}");
+    stream.write_all(b"hello").expect("sent");
+    assert!(head_of(&mut stream).starts_with("HTTP/1.1 200 OK"));
 }
 
 #[test]

@@ -207,9 +207,9 @@ fn a_shortage_of_our_own_is_not_held_against_the_instance() {
     let none = Rlimit { current: Some(1), maximum: all.maximum };
     let before = prlimit(Some(daemon.pid()), Resource::Nofile, none).expect("set");
     stream.write_all(get).expect("sent");
-    read_until(&mut stream, "HTTP/1.1 502");
+    read_until(&mut stream, "HTTP/1.1 503");
     prlimit(Some(daemon.pid()), Resource::Nofile, before).expect("set");
-    assert_eq!(daemon.metric("tidegate_failures_total", "reason=\"connect\""), 1.0);
+    assert_eq!(daemon.metric("tidegate_failures_total", "reason=\"shortage\""), 1.0);
     let blamed = daemon.metric("tidegate_instance_requests_total", "class=\"failed\"");
     assert_eq!(blamed, 0.0);
 }

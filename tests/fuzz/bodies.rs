@@ -19,7 +19,7 @@ use tidegate::proxy::rewrite::{Facts, UNCHANGED};
 use tidegate::proxy::wire::chunked::{Decoded, Decoder, LAST, write_chunk_line};
 use tidegate::proxy::wire::head::Fields;
 use tidegate::proxy::wire::http1::{
-    HeadError, HeadLimits, parse_request, parse_response, write_request, write_response,
+    HeadError, HeadLimits, Onward, parse_request, parse_response, write_request, write_response,
 };
 use tidegate::proxy::wire::{BodyLength, Method, RequestHead, ResponseHead};
 
@@ -160,7 +160,9 @@ pub fn stream(data: &[u8]) {
 /// The head as it goes to an instance.
 fn sent_on(head: &RequestHead) -> Vec<u8> {
     let mut out = Vec::new();
-    write_request(&facts(head, &listener()), &UNCHANGED, &mut out);
+    let address = ([127, 0, 0, 1], 80).into();
+    let onward = Onward { pool: &UNCHANGED, address, expect: false };
+    write_request(&facts(head, &listener()), &onward, &mut out);
     out
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{InstanceId, PoolId, Share, ZoneId};
+use crate::config::bound::OrOff;
 use crate::config::raw::{self, File};
 use crate::config::read::{At, State};
 use crate::config::scalar::{CheckKind, Period, Positive, Printed, Wrong};
@@ -41,13 +42,16 @@ impl Compiler<'_> {
         let timeouts = PoolTimeouts {
             connect: self.pick(&own.connect, &inherited.connect, seconds(3)).0,
             response: self.pick(&own.response, &inherited.response, seconds(30)).0,
+            body: self.pick(&own.body, &inherited.body, seconds(60)).0,
             idle: self.pick(&own.idle, &inherited.idle, seconds(30)).0,
             tunnel: self.pick(&own.tunnel, &inherited.tunnel, seconds(3_600)).0,
             total: self.pick(&own.total, &inherited.total, seconds(24 * 3_600)).0,
         };
+        let per_try = self.pick(&raw.retry.per_try, &base.retry.per_try, OrOff(None)).0;
         let retry = Retry {
             attempts: self.pick(&raw.retry.attempts, &base.retry.attempts, 2),
             budget: self.pick(&raw.retry.budget, &base.retry.budget, Share(0.2)),
+            per_try: per_try.map(|period| period.0),
         };
         let upstream = self.upstream(raw, base);
         let drain_timeout = self.pick(&raw.drain_timeout, &base.drain_timeout, seconds(60)).0;

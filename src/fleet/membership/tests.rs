@@ -31,7 +31,7 @@ fn pool(id: &str, instances: Vec<StaticInstance>) -> Pool {
         queue: Queue { max: 10, timeout: SECOND },
         timeouts: PoolTimeouts::default(),
         upstream: UpstreamSettings::default(),
-        retry: Retry { attempts: 1, budget: Share(0.2) },
+        retry: Retry { attempts: 1, budget: Share(0.2), per_try: None },
         drain_timeout: SECOND,
         instances,
         health: HealthSettings {

@@ -19,7 +19,7 @@ pub(crate) fn pool(name: &str) -> Pool {
         queue: Queue { max: 10, timeout: second },
         timeouts: PoolTimeouts::default(),
         upstream: UpstreamSettings::default(),
-        retry: Retry { attempts: 2, budget: Share(0.2) },
+        retry: Retry { attempts: 2, budget: Share(0.2), per_try: None },
         drain_timeout: second,
         instances: Vec::new(),
         health: HealthSettings {

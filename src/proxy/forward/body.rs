@@ -74,6 +74,7 @@ impl BodyError {
         match self {
             Self::GaveUp(GaveUp::Unwanted) => FailReason::ClientGone,
             Self::GaveUp(GaveUp::Overdue) => FailReason::TotalTimeout,
+            Self::GaveUp(GaveUp::Timeout) => FailReason::StalledResponse,
             _ => FailReason::CutResponse,
         }
     }
@@ -87,6 +88,14 @@ pub trait BodySource {
     /// The whole body, if all of it is here already and nothing of it was taken: then it may be
     /// sent again. Nothing is consumed.
     fn whole(&self) -> Option<&[u8]>;
+
+    /// Whether nothing was lent yet: all that came of the body is still here.
+    fn is_untouched(&self) -> bool;
+
+    /// Waits for all of a body whose length is known and small, so that it is [`BodySource::whole`] and
+    /// can be sent more than once. Does nothing to any other, nor to one whose sender waits to be
+    /// asked for it.
+    fn gather(&mut self) -> impl Future<Output = Result<(), BodyError>>;
 
     /// Drops the whole body that [`BodySource::whole`] showed: it was sent, and is not needed again.
     fn discard_whole(&mut self);

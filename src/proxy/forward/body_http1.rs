@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
+use crate::net::half::{Incoming, Outgoing};
 use crate::net::splice::Pipes;
 use crate::observe::meter::Tally;
 use crate::proxy::buffer::{BUFFER_BYTES, Buffer};
@@ -32,7 +32,7 @@ const GATHER_UP_TO: usize = 4 * 1024;
 /// The body of a message, being read.
 #[derive(Debug)]
 pub struct H1Source<'a, 's> {
-    half: &'a mut ReadHalf<'s>,
+    half: &'a mut Incoming<'s>,
     buffer: &'a mut Buffer,
     patience: Patience<'a>,
     left: Left,
@@ -40,8 +40,8 @@ pub struct H1Source<'a, 's> {
     lent: usize,
     /// Something was lent: the body is not whole any more.
     begun: bool,
-    /// The client waits for `100 Continue` before it sends the first byte.
-    invite: bool,
+    /// The sender waits for `100 Continue` before it sends the first byte.
+    waits: bool,
     trailers: Vec<u8>,
     /// What `Connection` names here goes no further, in trailers either.
     head: &'a Fields,
@@ -62,7 +62,7 @@ enum Left {
 impl<'a, 's> H1Source<'a, 's> {
     /// The body of length `body`, behind `head`, whose first bytes may be in `buffer`.
     pub fn new(
-        half: &'a mut ReadHalf<'s>,
+        half: &'a mut Incoming<'s>,
         buffer: &'a mut Buffer,
         body: BodyLength,
         head: &'a Fields,
@@ -81,7 +81,7 @@ impl<'a, 's> H1Source<'a, 's> {
             left,
             lent: 0,
             begun: false,
-            invite: false,
+            waits: false,
             trailers: Vec::new(),
             head,
             bytes: 0,
@@ -95,9 +95,9 @@ impl<'a, 's> H1Source<'a, 's> {
         self
     }
 
-    /// Sends `100 Continue` before the first read: the client waits for it.
-    pub fn invite_first(&mut self, invite: bool) {
-        self.invite = invite;
+    /// The sender may wait for `100 Continue`, which comes from whoever the body goes to.
+    pub fn wait_for_invitation(&mut self, waits: bool) {
+        self.waits = waits;
     }
 
     /// Whether the body was read to its end, so that what follows on the connection is a head.
@@ -117,10 +117,6 @@ impl<'a, 's> H1Source<'a, 's> {
     }
 
     async fn fill(&mut self) -> Result<usize, BodyError> {
-        if std::mem::take(&mut self.invite) {
-            // 25 bytes into an empty send buffer: the kernel takes them, or the client is gone.
-            self.half.as_ref().try_write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
-        }
         let n = self.patience.wait(self.buffer.read_from(&mut *self.half)).await??;
         self.patience.moved(n);
         Ok(n)
@@ -182,6 +178,23 @@ impl BodySource for H1Source<'_, '_> {
         }
     }
 
+    fn is_untouched(&self) -> bool {
+        !self.begun
+    }
+
+    async fn gather(&mut self) -> Result<(), BodyError> {
+        let Left::Exactly(length) = self.left else { return Ok(()) };
+        if self.begun || self.waits || length > BUFFER_BYTES as u64 {
+            return Ok(());
+        }
+        while (self.buffer.filled().len() as u64) < length {
+            if self.fill().await? == 0 {
+                return Err(BodyError::Cut);
+            }
+        }
+        Ok(())
+    }
+
     fn discard_whole(&mut self) {
         if let (Left::Exactly(length), false) = (&self.left, self.begun) {
             let length = *length;
@@ -195,7 +208,7 @@ impl BodySource for H1Source<'_, '_> {
         if !self.buffer.is_empty() {
             return false;
         }
-        let stream: &TcpStream = self.half.as_ref();
+        let stream: &TcpStream = self.half.stream();
         let mut cx = Context::from_waker(Waker::noop());
         match stream.poll_peek(&mut cx, &mut ReadBuf::new(&mut [0])) {
             Poll::Ready(Ok(bytes)) => bytes == 0,
@@ -221,10 +234,10 @@ impl BodySource for H1Source<'_, '_> {
                     self.left = Left::Nothing;
                     return Ok(Some(Piece::Trailers(&self.trailers)));
                 }
-                Left::Exactly(len) if len >= SPLICE_FROM && !self.invite => {
+                Left::Exactly(len) if len >= SPLICE_FROM => {
                     self.left = Left::Nothing;
                     self.bytes += len;
-                    let (from, patience) = (self.half.as_ref(), &self.patience);
+                    let (from, patience) = (self.half.stream(), &self.patience);
                     return Ok(Some(Piece::Splice { from, len, patience }));
                 }
                 Left::Exactly(_) | Left::Chunked(_) | Left::UntilClose => {}
@@ -242,25 +255,27 @@ impl BodySource for H1Source<'_, '_> {
 /// The body of a message, being written.
 #[derive(Debug)]
 pub struct H1Sink<'a, 's> {
-    half: &'a mut WriteHalf<'s>,
+    half: &'a mut Outgoing<'s>,
     /// The head, and what was gathered behind it.
     out: &'a mut Vec<u8>,
     body: BodyLength,
     patience: Patience<'a>,
     pipes: &'a Rc<Pipes>,
     counter: Option<&'a Tally>,
+    /// The socket has taken a byte.
+    begun: bool,
 }
 
 impl<'a, 's> H1Sink<'a, 's> {
     /// A body framed as `body`, behind the head that stands in `out`.
     pub fn new(
-        half: &'a mut WriteHalf<'s>,
+        half: &'a mut Outgoing<'s>,
         out: &'a mut Vec<u8>,
         body: BodyLength,
         patience: Patience<'a>,
         pipes: &'a Rc<Pipes>,
     ) -> Self {
-        Self { half, out, body, patience, pipes, counter: None }
+        Self { half, out, body, patience, pipes, counter: None, begun: false }
     }
 
     /// Adds every byte that is written, head and framing included, to `counter`.
@@ -269,7 +284,13 @@ impl<'a, 's> H1Sink<'a, 's> {
         self
     }
 
-    fn count(&self, bytes: usize) {
+    /// Whether the socket has taken a byte of the message.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.begun = true;
         self.patience.moved(bytes);
         if let Some(counter) = self.counter {
             counter.add(bytes as u64);
@@ -296,8 +317,8 @@ impl<'a, 's> H1Sink<'a, 's> {
             if n == 0 {
                 return Err(io::Error::from(io::ErrorKind::WriteZero).into());
             }
-            self.count(n);
             let of_gathered = n.min(gathered.len());
+            self.count(n);
             sent += of_gathered;
             data = &data[n - of_gathered..];
         }
@@ -348,15 +369,16 @@ impl<'a, 's> H1Sink<'a, 's> {
         patience: &Patience<'_>,
     ) -> Result<(), PumpError> {
         self.flush().await.map_err(PumpError::Sink)?;
-        // No file descriptors left: it is copied.
-        let Ok(mut pipe) = self.pipes.borrow() else {
-            return Box::pin(self.copy(from, len, patience)).await;
-        };
-        let to: &TcpStream = self.half.as_ref();
         while len > 0 {
+            // A pipe is held only while bytes are on their way through it: whoever waits for a slow
+            // source has none, and whoever waits for a slow sink one that was filled once.
             let ready =
                 patience.wait(from.readable()).await.map_err(|e| PumpError::Source(e.into()))?;
             ready.map_err(source_broke)?;
+            // None to be had: it is copied.
+            let Ok(mut pipe) = self.pipes.borrow() else {
+                return Box::pin(self.copy(from, len, patience)).await;
+            };
             match pipe.fill(from, usize::try_from(len).unwrap_or(usize::MAX)) {
                 Ok(0) => return Err(PumpError::Source(BodyError::Cut)),
                 Ok(n) => {
@@ -367,10 +389,11 @@ impl<'a, 's> H1Sink<'a, 's> {
                 Err(error) => return Err(source_broke(error)),
             }
             while pipe.held() > 0 {
-                match pipe.empty(to) {
+                match pipe.empty(self.half.stream()) {
                     Ok(n) => self.count(n),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        let ready = self.patience.wait(to.writable()).await;
+                        let writable = self.half.stream().writable();
+                        let ready = self.patience.wait(writable).await;
                         ready.map_err(|e| PumpError::Sink(e.into()))?.map_err(sink_broke)?;
                     }
                     Err(error) => return Err(sink_broke(error)),

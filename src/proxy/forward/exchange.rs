@@ -62,6 +62,10 @@ pub async fn serve(
         Box::pin(refuse(connection, &facts, client)).await;
         return early_unless_read(body);
     };
+    if head.max_forwards() == Some(0) {
+        Box::pin(client.answer(respond::for_last_hop(head.method), &facts)).await;
+        return early_unless_read(body);
+    }
     // A request that waits moves on to a newer snapshot; its route and its counters stay.
     let mut at = PoolAt { snapshot: Rc::clone(&snapshot), index };
     let shard = &snapshot.pools[index].shared.meter.shards[worker.index];
@@ -122,10 +126,17 @@ async fn try_instances(
     let retry = view.pool.retry;
     worker.with_pool(view, |local| local.budget.deposit(worker.timers.now(), retry.budget));
     let overdue_at = connection.timer.after(view.pool.timeouts.total);
+    if head.method.is_idempotent() && body.whole().is_none() {
+        // A body that could be sent again must be here.
+        Box::pin(body.gather()).await.map_err(|error| (error.of_client(), false))?;
+    }
     let mut tried: Vec<u64> = Vec::new();
     let (mut avoid, mut fresh, mut spent) = (None, false, 0);
     let mut last: Option<(Failure, RetryReason)> = None;
     loop {
+        if worker.timers.now() >= overdue_at {
+            return Err((FailReason::TotalTimeout, false));
+        }
         let ask = Ask { tried: &tried, avoid: avoid.as_ref() };
         let has_left = || body.has_left();
         let patience = Patience::new(connection.timer, Duration::MAX, overdue_at).unless(&has_left);
@@ -141,7 +152,9 @@ async fn try_instances(
             shard.count_retry(reason);
         }
         let instance = lease.instance();
-        let attempt = Attempt { connection, view, instance, head, facts, fresh, overdue_at };
+        let repeatable = is_repeatable(head, body);
+        let attempt =
+            Attempt { connection, view, instance, head, facts, fresh, repeatable, overdue_at };
         let failure = match upstream_http1::attempt(&attempt, body, client, scratch).await {
             Ok(Done::Answered { status, ending }) => return Ok((status, ending)),
             Ok(Done::Switched { status, stream, buffer }) => {
@@ -178,19 +191,28 @@ async fn try_instances(
 /// bound: a request goes on to the next instance, or waits for one where one may come.
 pub const REFUSALS_MAX: usize = 16;
 
-/// Whether another try cannot do harm (RFC 9110 §9.2.2), and why it is made: either nothing of the
-/// request was sent, or doing it twice is the same as once and all of it is still here.
+/// Whether a request may be sent a second time after it may have been heard: doing it twice is the same
+/// as once (RFC 9110 §9.2.2), and all of it is still here.
+fn is_repeatable(head: &RequestHead, body: &impl BodySource) -> bool {
+    head.method.is_idempotent() && body.whole().is_some()
+}
+
+/// Whether another try cannot do harm, and why it is made: either no instance has heard of the request,
+/// or it is repeatable.
 fn retry_reason(
     failure: &Failure,
     head: &RequestHead,
     body: &impl BodySource,
 ) -> Option<RetryReason> {
-    let repeatable = head.method.is_idempotent() && body.whole().is_some();
+    let repeatable = is_repeatable(head, body);
     match failure {
-        Failure::Connect(_) => Some(RetryReason::Connect),
+        Failure::Connect(error) if upstream::is_shortage(error) => None,
+        Failure::Connect(_) | Failure::ConnectTimeout => Some(RetryReason::Connect),
+        Failure::Unsent if body.is_untouched() => Some(RetryReason::Stale),
         Failure::Stale if repeatable => Some(RetryReason::Stale),
         Failure::Reset if repeatable => Some(RetryReason::Reset),
         Failure::Condemned if repeatable => Some(RetryReason::Condemned),
+        Failure::TryTimeout if repeatable => Some(RetryReason::Timeout),
         _ => None,
     }
 }
@@ -199,18 +221,20 @@ fn retry_reason(
 fn note_failure(worker: &Worker, shard: &PoolShard, instance: &Instance, failure: &Failure) {
     match failure {
         Failure::Connect(error) if upstream::is_shortage(error) => {}
-        Failure::Connect(_) | Failure::Reset => {
+        Failure::Connect(_) | Failure::ConnectTimeout | Failure::Reset => {
             instance.vitals.count_failure();
             suspect(worker, instance);
         }
-        Failure::ResponseTimeout | Failure::BadResponse(_) | Failure::Condemned => {
-            instance.vitals.count_failure();
-        }
-        Failure::Cut(FailReason::CutResponse) => {
+        Failure::TryTimeout
+        | Failure::ResponseTimeout
+        | Failure::BadResponse(_)
+        | Failure::Condemned => instance.vitals.count_failure(),
+        Failure::Cut(FailReason::CutResponse | FailReason::StalledResponse) => {
             instance.vitals.count_failure();
             shard.completed.add(1);
         }
         Failure::Stale
+        | Failure::Unsent
         | Failure::Client(_)
         | Failure::Overdue
         | Failure::Unwanted

@@ -4,16 +4,17 @@
 //! boxed from the first byte of a request to the last of its response; buffers and heads are borrowed
 //! from the worker for that time.
 
+use std::fmt::Write;
 use std::future::poll_fn;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::base::Ms;
 use crate::model::{ConnectMethod, ListenerLimits, Rewrite};
+use crate::net::half::{Incoming, Outgoing, halves};
 use crate::observe::{ListenerShard, RefuseReason};
 use crate::proxy::admit::Visit;
 use crate::proxy::buffer::Buffer;
@@ -73,7 +74,11 @@ async fn burst(visit: &Visit, stream: &mut TcpStream, timer: &Timer, requests: &
     let Visit { worker, view, bound, guest, .. } = visit;
     let (worker, bound): (&Worker, _) = (worker, *bound);
     let client_address = guest.client().ip();
-    let client = client_address.to_canonical().to_string();
+    let mut scratch = worker.scratches.borrow();
+    let Scratch { request: head, client, to_client: out, attempt: scratch } = &mut *scratch;
+    client.clear();
+    // Writing to memory cannot fail.
+    let _ = write!(client, "{}", client_address.to_canonical());
     let body_timer = &worker.timers.timer();
     let connection = Connection {
         worker,
@@ -83,13 +88,11 @@ async fn burst(visit: &Visit, stream: &mut TcpStream, timer: &Timer, requests: &
         timer,
         body_timer,
         client_address,
-        client: &client,
+        client,
         scheme: "http",
     };
-    let (mut reading, mut writing) = stream.split();
+    let (mut reading, mut writing) = halves(stream);
     let mut buffer = worker.buffers.borrow();
-    let mut scratch = worker.scratches.borrow();
-    let Scratch { request: head, to_client: out, attempt: scratch } = &mut *scratch;
     out.clear();
     let shard = &view.meter.shards[worker.index];
     let limits = &view.listener.limits;
@@ -115,7 +118,7 @@ async fn burst(visit: &Visit, stream: &mut TcpStream, timer: &Timer, requests: &
         let (fields, length) = (&head.fields, head.body);
         let mut body =
             H1Source::new(&mut reading, &mut buffer, length, fields, patience).at_most(limits.body);
-        body.invite_first(head.expects_continue);
+        body.wait_for_invitation(head.expects_continue);
         let snapshot = worker.snapshot();
         let mut responder = H1Responder {
             connection: &connection,
@@ -124,10 +127,11 @@ async fn burst(visit: &Visit, stream: &mut TcpStream, timer: &Timer, requests: &
             version: head.version,
             keep_alive: head.keep_alive && *requests > 0 && !connection.is_ending(&snapshot),
             body_here: body.whole().is_some(),
+            ends_by_close: false,
         };
         let ending =
             exchange::serve(&connection, snapshot, head, &mut body, &mut responder, scratch).await;
-        let keep_alive = responder.keep_alive;
+        let H1Responder { keep_alive, ends_by_close, .. } = responder;
         shard.bytes_in.add(body.end());
         match ending {
             Ending::Whole if keep_alive => {}
@@ -138,11 +142,17 @@ async fn burst(visit: &Visit, stream: &mut TcpStream, timer: &Timer, requests: &
                 Box::pin(last).await;
                 return Next::Close;
             }
-            Ending::Broken => return Next::Close,
+            Ending::Broken => {
+                if ends_by_close {
+                    // The end of the connection would pass for the end of the response.
+                    let _ = reading.stream().set_zero_linger();
+                }
+                return Next::Close;
+            }
             Ending::Switched(tunnel) => return Next::Tunnel(tunnel, buffer),
         }
         if buffer.is_empty() {
-            forget_stale_readiness(reading.as_ref());
+            forget_stale_readiness(reading.stream());
             return Next::Idle;
         }
     }
@@ -193,7 +203,7 @@ fn forget_stale_readiness(stream: &TcpStream) {
 /// Reads a request head; false if the client left without one.
 async fn read_head(
     connection: &Connection<'_>,
-    reading: &mut ReadHalf<'_>,
+    reading: &mut Incoming<'_>,
     buffer: &mut Buffer,
     head: &mut RequestHead,
 ) -> Result<bool, (Answer<'static>, RefuseReason)> {
@@ -210,6 +220,9 @@ async fn read_head(
         if !buffer.is_empty() {
             match parse_request(buffer.filled(), &limits, head) {
                 Ok(Some(len)) => {
+                    if len > connection.listener.listener.limits.head as usize {
+                        return Err((respond::HEAD_TOO_LARGE, RefuseReason::HeadTooLarge));
+                    }
                     buffer.consume(len);
                     shard.bytes_in.add(len as u64);
                     return Ok(true);
@@ -249,8 +262,8 @@ fn check_length(
 async fn farewell(
     timer: &Timer,
     shard: &ListenerShard,
-    reading: &mut ReadHalf<'_>,
-    writing: &mut WriteHalf<'_>,
+    reading: &mut Incoming<'_>,
+    writing: &mut Outgoing<'_>,
     buffer: &mut Buffer,
     last: &[u8],
 ) {
@@ -275,13 +288,15 @@ async fn farewell(
 /// Writes one response.
 struct H1Responder<'a, 's> {
     connection: &'a Connection<'a>,
-    writing: &'a mut WriteHalf<'s>,
+    writing: &'a mut Outgoing<'s>,
     out: &'a mut Vec<u8>,
     version: Version,
     /// Whether the connection stays; turned off by what the response needs.
     keep_alive: bool,
     /// Nothing of the request is still to come.
     body_here: bool,
+    /// Nothing but the end of the connection says where the response ends.
+    ends_by_close: bool,
 }
 
 impl<'s> Responder for H1Responder<'_, 's> {
@@ -311,7 +326,7 @@ impl<'s> Responder for H1Responder<'_, 's> {
         let body = match (head.body, self.version) {
             (BodyLength::Chunked | BodyLength::UntilClose, Version::Http11) => BodyLength::Chunked,
             (BodyLength::Chunked | BodyLength::UntilClose, Version::Http10) => {
-                self.keep_alive = false;
+                (self.keep_alive, self.ends_by_close) = (false, true);
                 BodyLength::UntilClose
             }
             (known, _) => known,

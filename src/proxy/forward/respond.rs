@@ -68,6 +68,8 @@ pub fn for_failure(reason: FailReason) -> Option<Answer<'static>> {
         FailReason::NoInstance => later("no instance is available"),
         FailReason::QueueFull | FailReason::QueueTimeout => later("all instances are busy"),
         FailReason::Connect => answer(502, "no instance could be reached"),
+        FailReason::ConnectTimeout => answer(504, "no instance could be reached in time"),
+        FailReason::Shortage => later("no connection can be made"),
         FailReason::Reset => answer(502, "the instance closed the connection"),
         FailReason::BadResponse => answer(502, "the instance sent an invalid response"),
         FailReason::ResponseTimeout => answer(504, "the instance did not answer in time"),
@@ -76,8 +78,19 @@ pub fn for_failure(reason: FailReason) -> Option<Answer<'static>> {
         FailReason::ClientTooSlow => answer(408, "the request arrived too slowly"),
         FailReason::BodyTooLarge => answer(413, "the request body is too large"),
         FailReason::TotalTimeout => answer(504, "the exchange took too long"),
-        FailReason::CutResponse | FailReason::ClientGone => return None,
+        FailReason::CutResponse | FailReason::StalledResponse | FailReason::ClientGone => {
+            return None;
+        }
     })
+}
+
+/// The answer to a request that may not be forwarded once more (RFC 9110 §7.6.2): to OPTIONS it is ours,
+/// and a TRACE would show nobody but us.
+pub fn for_last_hop(method: Method) -> Answer<'static> {
+    match method {
+        Method::Options => Answer { status: 200, says: Says::Page(None) },
+        _ => answer(501, "this request may go no further"),
+    }
 }
 
 /// The answer to a head that is not forwarded, and how it is counted.

@@ -1,18 +1,19 @@
 //! Speaking HTTP/1.1 with an instance: one attempt at one request.
 
 use std::cell::Cell;
-use std::future::Future;
-use std::io::ErrorKind;
+use std::future::{Future, poll_fn};
+use std::io::{self, ErrorKind};
+use std::iter;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::base::Ms;
-use crate::model::{Instance, Rewrite};
+use crate::model::{Instance, Pool, Rewrite};
+use crate::net::half::{Incoming, Outgoing, halves};
 use crate::observe::FailReason;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::body::{BodyError, BodySource, PumpError, pump};
@@ -25,7 +26,7 @@ use crate::proxy::snapshot::PoolView;
 use crate::proxy::suspicion::{peers_answer, suspect};
 use crate::proxy::timer::{TICK, Timer};
 use crate::proxy::upstream::{self, Upstream};
-use crate::proxy::wire::http1::{HeadError, parse_response, write_request};
+use crate::proxy::wire::http1::{HeadError, Onward, parse_response, write_request};
 use crate::proxy::wire::{Method, RequestHead, ResponseHead};
 use crate::proxy::worker::Worker;
 
@@ -44,13 +45,15 @@ pub struct Attempt<'a> {
     pub facts: &'a Facts<'a>,
     /// Do not use a kept connection.
     pub fresh: bool,
+    /// It may be sent to another instance after this one may have heard of it.
+    pub repeatable: bool,
     /// When the exchange as a whole must be over.
     pub overdue_at: Ms,
 }
 
 /// What comes from the instance.
 struct Reading<'a, 's> {
-    half: &'a mut ReadHalf<'s>,
+    half: &'a mut Incoming<'s>,
     buffer: &'a mut Buffer,
 }
 
@@ -58,13 +61,19 @@ struct Reading<'a, 's> {
 #[derive(Debug)]
 pub enum Failure {
     /// No connection: nothing was sent.
-    Connect(std::io::Error),
+    Connect(io::Error),
+    /// The same, because it took too long.
+    ConnectTimeout,
+    /// A kept connection took no byte: it was closed.
+    Unsent,
     /// A kept connection turned out to be closed; no byte of a response came.
     Stale,
     /// The connection broke before the response head was whole.
     Reset,
     /// The instance went down while the request waited for it.
     Condemned,
+    /// No response head in the time of one try.
+    TryTimeout,
     /// No response head in time.
     ResponseTimeout,
     /// What came is no valid response.
@@ -88,9 +97,13 @@ impl Failure {
     /// How it is counted, and whether part of a response is with the client.
     pub fn reason(&self) -> (FailReason, bool) {
         match self {
+            Self::Connect(error) if upstream::is_shortage(error) => (FailReason::Shortage, false),
             Self::Connect(_) => (FailReason::Connect, false),
-            Self::Stale | Self::Reset | Self::Condemned => (FailReason::Reset, false),
-            Self::ResponseTimeout => (FailReason::ResponseTimeout, false),
+            Self::ConnectTimeout => (FailReason::ConnectTimeout, false),
+            Self::Unsent | Self::Stale | Self::Reset | Self::Condemned => {
+                (FailReason::Reset, false)
+            }
+            Self::TryTimeout | Self::ResponseTimeout => (FailReason::ResponseTimeout, false),
             Self::BadResponse(_) => (FailReason::BadResponse, false),
             Self::Overdue => (FailReason::TotalTimeout, false),
             Self::Unwanted => (FailReason::ClientGone, false),
@@ -102,6 +115,10 @@ impl Failure {
 
 /// Silence that raises suspicion while peers answer.
 const SILENCE: Duration = Duration::from_secs(1);
+
+/// How long an instance may leave a client without the `100 Continue` that it waits for. Clients need not
+/// wait for ever (RFC 9110 §10.1.1), but some do.
+const INVITED_AFTER: Duration = Duration::from_secs(1);
 
 /// Interim responses that may come before the final one.
 const INTERIM_MAX: usize = 16;
@@ -139,9 +156,20 @@ impl Attempt<'_> {
         &self.view.pool.upstream.rewrite
     }
 
-    /// For what the instance sends and takes.
-    fn patience<'a>(&self, timer: &'a Timer) -> Patience<'a> {
-        Patience::new(timer, self.view.pool.timeouts.response, self.overdue_at)
+    /// For waits of at most `pause` each for the instance.
+    fn patience<'a>(&self, timer: &'a Timer, pause: Duration) -> Patience<'a> {
+        Patience::new(timer, pause, self.overdue_at)
+    }
+
+    /// How long the response head may take, and why it is waited for no longer.
+    fn response_limit(&self) -> (Duration, Failure) {
+        let Pool { timeouts, retry, .. } = &*self.view.pool;
+        match retry.per_try {
+            Some(limit) if self.repeatable && limit < timeouts.response => {
+                (limit, Failure::TryTimeout)
+            }
+            _ => (timeouts.response, Failure::ResponseTimeout),
+        }
     }
 
     /// Whether this answer to the request ends HTTP on the connection (RFC 9110 §7.8, §9.3.6).
@@ -162,22 +190,25 @@ pub async fn attempt(
     // What is rare is boxed, here and below: the future of a request is as large as its largest branch.
     let mut upstream = match kept(attempt) {
         Some(kept) => kept,
-        None => Box::pin(connect(attempt)).await?,
+        None => Box::pin(connect(attempt, &|| body.has_left())).await?,
     };
     let reused = upstream.is_reused();
-    let (mut half, mut writing) = upstream.stream.split();
+    let (mut half, mut writing) = halves(&mut upstream.stream);
     let mut buffer = worker.buffers.borrow();
     let AttemptScratch { response, to_instance } = scratch;
     to_instance.clear();
     upstream::introduce(&attempt.view.pool, || client.ends(), to_instance);
-    write_request(attempt.facts, attempt.rewrite(), to_instance);
+    let invites = attempt.head.expects_continue && body.whole().is_none();
+    let address = attempt.instance.address;
+    let onward = Onward { pool: attempt.rewrite(), address, expect: invites };
+    write_request(attempt.facts, &onward, to_instance);
     let sent_at = Cell::new(Ms::NEVER);
-    let mut wait = Wait { attempt, reused, heard: false, repeatable: false, sent_at: &sent_at };
+    let began = worker.timers.now();
+    let mut wait = Wait { attempt, reused, heard: false, began, invites, sent_at: &sent_at };
     let mut reading = Reading { half: &mut half, buffer: &mut buffer };
     let (reusable, ending) = match body.whole() {
         Some(bytes) => {
             to_instance.extend_from_slice(bytes);
-            wait.repeatable = attempt.head.method.is_idempotent();
             wait.send(&mut writing, to_instance).await?;
             sent_at.set(worker.timers.now());
             let has_left = || body.has_left();
@@ -205,21 +236,31 @@ pub async fn attempt(
     Ok(Done::Answered { status: scratch.response.status, ending })
 }
 
-/// A connection from an earlier request.
+/// A connection from an earlier request. The instance may be closing it just now; a request that cannot
+/// be repeated looks once more, at the price of a system call.
 fn kept(attempt: &Attempt<'_>) -> Option<Upstream> {
+    if attempt.fresh {
+        return None;
+    }
     let worker = attempt.worker();
-    let take = || worker.upstreams.take(&attempt.view.pool, attempt.instance, worker.timers.now());
-    if attempt.fresh { None } else { take() }
+    let (pool, now) = (&attempt.view.pool, worker.timers.now());
+    let mut kept = iter::from_fn(|| worker.upstreams.take(pool, attempt.instance, now));
+    kept.find(|kept| attempt.repeatable || upstream::is_open(&kept.stream))
 }
 
-async fn connect(attempt: &Attempt<'_>) -> Result<Upstream, Failure> {
+async fn connect(attempt: &Attempt<'_>, has_left: HasLeft<'_>) -> Result<Upstream, Failure> {
     let Attempt { connection, view, instance, .. } = attempt;
     let worker = connection.worker;
     let now = worker.timers.now();
     let began = worker.clock.elapsed();
-    let stream = upstream::connect(&view.pool, instance, connection.timer)
-        .await
-        .map_err(Failure::Connect)?;
+    let limit = view.pool.timeouts.connect;
+    let patience = attempt.patience(connection.timer, limit).unless(has_left);
+    let stream = match patience.wait(upstream::dial(&view.pool, instance)).await {
+        Ok(connected) => connected.map_err(Failure::Connect)?,
+        Err(GaveUp::Overdue) => return Err(Failure::Overdue),
+        Err(GaveUp::Unwanted) => return Err(Failure::Unwanted),
+        Err(GaveUp::Timeout | GaveUp::TooSlow) => return Err(Failure::ConnectTimeout),
+    };
     let shard = &view.shared.meter.shards[worker.index];
     shard.connect.observe(worker.clock.elapsed().saturating_sub(began));
     Ok(Upstream::new(stream, now))
@@ -229,7 +270,7 @@ async fn connect(attempt: &Attempt<'_>) -> Result<Upstream, Failure> {
 async fn stream_both(
     wait: &mut Wait<'_>,
     reading: &mut Reading<'_, '_>,
-    writing: &mut WriteHalf<'_>,
+    writing: &mut Outgoing<'_>,
     body: &mut impl BodySource,
     client: &mut impl Responder,
     scratch: &mut AttemptScratch,
@@ -237,9 +278,10 @@ async fn stream_both(
     let (attempt, sent_at) = (wait.attempt, wait.sent_at);
     let worker = attempt.worker();
     let AttemptScratch { response, to_instance } = scratch;
-    let patience = attempt.patience(attempt.connection.body_timer);
+    let limit = attempt.view.pool.timeouts.response;
+    let patience = attempt.patience(attempt.connection.body_timer, limit);
     let mut sink = H1Sink::new(writing, to_instance, attempt.head.body, patience, &worker.pipes);
-    let whole = {
+    let uploaded = {
         let mut upload = pin!(pump(body, &mut sink));
         let uploaded = {
             // An upload that breaks says that the client has left.
@@ -254,12 +296,18 @@ async fn stream_both(
             }
         };
         match uploaded {
+            Some(uploaded) => uploaded,
             None => return answer_early(attempt, reading, response, client, upload).await,
-            Some(Ok(())) => true,
-            // The instance reads no further: it has answered, or is about to, or is gone.
-            Some(Err(PumpError::Sink(_))) => false,
-            Some(Err(PumpError::Source(error))) => return Err(Failure::Client(error)),
         }
+    };
+    let whole = match uploaded {
+        Ok(()) => true,
+        Err(PumpError::Source(error)) => return Err(Failure::Client(error)),
+        Err(PumpError::Sink(BodyError::GaveUp(GaveUp::Overdue))) => return Err(Failure::Overdue),
+        Err(PumpError::Sink(BodyError::GaveUp(_))) => return Err(Failure::ResponseTimeout),
+        Err(PumpError::Sink(_)) if !sink.has_begun() => return Err(wait.unsent()),
+        // The instance reads no further: it has answered, or is about to, or is gone.
+        Err(PumpError::Sink(_)) => false,
     };
     sent_at.set(worker.timers.now());
     let has_left = || body.has_left();
@@ -307,7 +355,8 @@ async fn relay(
 ) -> Result<bool, Failure> {
     attempt.instance.vitals.count_response(response.status);
     let Reading { half, buffer } = reading;
-    let patience = attempt.patience(attempt.connection.timer).unless(has_left);
+    let limit = attempt.view.pool.timeouts.body;
+    let patience = attempt.patience(attempt.connection.timer, limit).unless(has_left);
     let mut source = H1Source::new(half, buffer, response.body, &response.fields, patience);
     let mut sink = client.start(response, attempt.facts, attempt.rewrite(), attempt.overdue_at);
     match pump(&mut source, &mut sink).await {
@@ -328,21 +377,30 @@ struct Wait<'a> {
     reused: bool,
     /// A byte of the response has come.
     heard: bool,
-    /// The request may be sent to another instance when this one goes down.
-    repeatable: bool,
+    /// When the attempt began.
+    began: Ms,
+    /// The client waits for `100 Continue` before it sends its body.
+    invites: bool,
     /// When there was nothing more to send; before that nobody waits for the instance.
     sent_at: &'a Cell<Ms>,
 }
 
 impl Wait<'_> {
-    async fn send(&mut self, writing: &mut WriteHalf<'_>, bytes: &[u8]) -> Result<(), Failure> {
-        let patience = self.attempt.patience(self.attempt.connection.timer);
-        match patience.wait(writing.write_all(bytes)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(self.broken()),
-            Err(GaveUp::Overdue) => Err(Failure::Overdue),
-            Err(_) => Err(Failure::ResponseTimeout),
+    async fn send(&mut self, writing: &mut Outgoing<'_>, bytes: &[u8]) -> Result<(), Failure> {
+        let (limit, too_late) = self.attempt.response_limit();
+        let patience = self.attempt.patience(self.attempt.connection.timer, limit);
+        let mut left = bytes;
+        while !left.is_empty() {
+            let write = poll_fn(|cx| Pin::new(&mut *writing).poll_write(cx, left));
+            match patience.wait(write).await {
+                Ok(Ok(n)) if n > 0 => left = &left[n..],
+                Ok(_) if left.len() == bytes.len() => return Err(self.unsent()),
+                Ok(_) => return Err(self.broken()),
+                Err(GaveUp::Overdue) => return Err(Failure::Overdue),
+                Err(_) => return Err(too_late),
+            }
         }
+        Ok(())
     }
 
     /// Reads up to the end of the final response's head, or of one that switches protocols.
@@ -364,10 +422,11 @@ impl Wait<'_> {
                             101 if self.may_switch(response) => return Ok(()),
                             101 => return Err(UNASKED),
                             100 | 102..200 if interim == INTERIM_MAX => return Err(UNASKED),
-                            // The client got its 100 from us when we asked for its body.
-                            100 => interim += 1,
-                            102..200 => {
+                            // A client that does not wait for it has no use for it.
+                            100 if !self.invites => interim += 1,
+                            100 | 102..200 => {
                                 interim += 1;
+                                self.invites &= response.status != 100;
                                 client.interim(
                                     response,
                                     self.attempt.facts,
@@ -385,7 +444,17 @@ impl Wait<'_> {
                     Err(error) => return Err(Failure::BadResponse(error)),
                 }
             }
-            self.some_bytes(reading, has_left).await?;
+            self.some_bytes(reading, client, has_left).await?;
+        }
+    }
+
+    /// Invites a client that has waited long enough for an instance that may not know how to.
+    fn invite_late(&mut self, client: &mut impl Responder) {
+        let Attempt { connection, facts, .. } = self.attempt;
+        if self.invites && connection.worker.timers.now() >= self.began + INVITED_AFTER {
+            self.invites = false;
+            let head = ResponseHead { status: 100, ..ResponseHead::default() };
+            client.interim(&head, facts, self.attempt.rewrite());
         }
     }
 
@@ -403,13 +472,15 @@ impl Wait<'_> {
     async fn some_bytes(
         &mut self,
         reading: &mut Reading<'_, '_>,
+        client: &mut impl Responder,
         has_left: HasLeft<'_>,
     ) -> Result<(), Failure> {
         let Attempt { connection, view, instance, overdue_at, .. } = self.attempt;
         let (worker, timer) = (connection.worker, connection.timer);
+        let (limit, too_late) = self.attempt.response_limit();
         loop {
             let sent_at = self.sent_at.get();
-            let deadline = (sent_at + view.pool.timeouts.response + TICK).min(*overdue_at);
+            let deadline = (sent_at + limit + TICK).min(*overdue_at);
             let look = timer.after(LOOK).min(deadline);
             match timer.until(look, reading.buffer.read_from(&mut *reading.half)).await {
                 Ok(Ok(n)) if n > 0 => {
@@ -419,11 +490,11 @@ impl Wait<'_> {
                 }
                 Ok(_) => return Err(self.broken()),
                 Err(_) if worker.timers.now() >= *overdue_at => return Err(Failure::Overdue),
-                Err(_) if worker.timers.now() >= deadline => return Err(Failure::ResponseTimeout),
+                Err(_) if worker.timers.now() >= deadline => return Err(too_late),
                 Err(_) if has_left() => return Err(Failure::Unwanted),
-                Err(_) => {}
+                Err(_) => self.invite_late(client),
             }
-            if instance.vitals.is_down() && self.repeatable && !self.heard {
+            if instance.vitals.is_down() && self.attempt.repeatable && !self.heard {
                 return Err(Failure::Condemned);
             }
             let silent = instance.vitals.last_byte() <= sent_at
@@ -431,6 +502,15 @@ impl Wait<'_> {
             if silent && peers_answer(worker, view, instance) {
                 suspect(worker, instance);
             }
+        }
+    }
+
+    /// The connection took not one byte, which is as good as none.
+    fn unsent(&self) -> Failure {
+        if self.reused {
+            Failure::Unsent
+        } else {
+            Failure::Connect(ErrorKind::ConnectionReset.into())
         }
     }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::{Facts, UNCHANGED};
 use crate::model::{
     ConnectMethod, FieldEdits, ForwardedStyle, Listener, ListenerLimits, ListenerTimeouts,
-    Protocol, ProxyHeader, SocketOptions, Template,
+    Protocol, ProxyHeader, Rewrite, SocketOptions, Template,
 };
 use crate::proxy::wire::RequestHead;
-use crate::proxy::wire::http1::{HeadLimits, parse_request};
+use crate::proxy::wire::http1::{HeadLimits, Onward, parse_request};
 
 /// A listener with nothing special, which makes no request ids.
 pub(crate) fn listener() -> Listener {
@@ -29,6 +29,11 @@ pub(crate) fn listener() -> Listener {
         socket: SocketOptions::default(),
         errors: Arc::default(),
     }
+}
+
+/// On to an instance of a pool that changes `pool`.
+pub(crate) fn onward(pool: &Rewrite) -> Onward<'_> {
+    Onward { pool, address: ([127, 0, 0, 1], 80).into(), expect: false }
 }
 
 /// A request that 192.0.2.7, whom nobody trusts, has sent to `listener`.

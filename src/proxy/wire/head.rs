@@ -93,6 +93,7 @@ pub enum Known {
     Host,
     Http2Settings,
     KeepAlive,
+    MaxForwards,
     ProxyConnection,
     Te,
     Trailer,
@@ -118,6 +119,7 @@ impl Known {
             9 if is("forwarded") => Self::Forwarded,
             10 if is("connection") => Self::Connection,
             10 if is("keep-alive") => Self::KeepAlive,
+            12 if is("max-forwards") => Self::MaxForwards,
             14 if is("content-length") => Self::ContentLength,
             14 if is("http2-settings") => Self::Http2Settings,
             15 if is("x-forwarded-for") => Self::XForwardedFor,
@@ -134,7 +136,7 @@ impl Known {
     pub fn is_imitated_by(name: &[u8]) -> bool {
         let mut dashed = [0; 17];
         // The lengths of the names above that have a dash.
-        if !matches!(name.len(), 10 | 14..=17) || !name.contains(&b'_') {
+        if !matches!(name.len(), 10 | 12 | 14..=17) || !name.contains(&b'_') {
             return false;
         }
         let dashed = &mut dashed[..name.len()];
@@ -256,6 +258,18 @@ impl RequestHead {
             Some(query) => &path[..query],
             None => path,
         }
+    }
+
+    /// How many more hops the request may take (RFC 9110 §7.6.2), this one included; only of TRACE and
+    /// OPTIONS, and only if it says so in digits.
+    pub fn max_forwards(&self) -> Option<u64> {
+        if !matches!(self.method, Method::Trace | Method::Options) {
+            return None;
+        }
+        let line = self.fields.lines.iter().find(|line| line.known == Known::MaxForwards)?;
+        let digits = self.fields.get(line.value);
+        let digits = str::from_utf8(digits).ok().filter(|_| digits.iter().all(u8::is_ascii_digit));
+        digits?.parse().ok()
     }
 
     /// The host without its port, as it came.

@@ -7,7 +7,7 @@ mod write;
 
 pub use read::{FIELDS_MAX, HeadError, HeadLimits, parse_request, parse_response};
 pub use write::{
-    write_connection, write_edit, write_field, write_number, write_request, write_response,
+    Onward, write_connection, write_edit, write_field, write_number, write_request, write_response,
 };
 
 #[cfg(test)]

@@ -184,7 +184,7 @@ fn pool() -> Pool {
         queue: Queue { max: 0, timeout: second },
         timeouts: PoolTimeouts::default(),
         upstream: UpstreamSettings::default(),
-        retry: Retry { attempts: 0, budget: Share(0.2) },
+        retry: Retry { attempts: 0, budget: Share(0.2), per_try: None },
         drain_timeout: second * 40,
         instances: Vec::new(),
         health: HealthSettings {

@@ -476,7 +476,7 @@ fn pool(scaling: Scaling) -> Pool {
         queue: Queue { max: 1_000, timeout: SECOND * 5 },
         timeouts: PoolTimeouts::default(),
         upstream: UpstreamSettings::default(),
-        retry: Retry { attempts: 2, budget: Share(0.2) },
+        retry: Retry { attempts: 2, budget: Share(0.2), per_try: None },
         drain_timeout: SECOND * 60,
         instances: Vec::new(),
         health: HealthSettings {

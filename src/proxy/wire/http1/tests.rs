@@ -1,6 +1,6 @@
 use super::*;
 use crate::proxy::rewrite::UNCHANGED;
-use crate::proxy::rewrite::fixture::{facts, listener};
+use crate::proxy::rewrite::fixture::{facts, listener, onward};
 use crate::proxy::wire::{BodyLength, Method, RequestHead, ResponseHead};
 
 fn request(text: &str) -> Result<RequestHead, HeadError> {
@@ -321,7 +321,7 @@ fn fields_that_pass_for_ours_behind_our_back_stay_here() {
     .expect("a request");
     assert_eq!(head.body, BodyLength::None);
     let mut out = Vec::new();
-    write_request(&facts(&head, &listener()), &UNCHANGED, &mut out);
+    write_request(&facts(&head, &listener()), &onward(&UNCHANGED), &mut out);
     let out = String::from_utf8(out).expect("text").to_ascii_lowercase();
     for gone in ["6.6.6.6", "evil", "content_length", "transfer_encoding"] {
         assert!(!out.contains(gone), "{out}");
@@ -338,7 +338,7 @@ fn whatever_connection_nominates_stays_here() {
     .expect("a request");
     assert!(head.keep_alive);
     let mut out = Vec::new();
-    write_request(&facts(&head, &listener()), &UNCHANGED, &mut out);
+    write_request(&facts(&head, &listener()), &onward(&UNCHANGED), &mut out);
     let out = String::from_utf8(out).expect("text").to_ascii_lowercase();
     assert!(out.contains("\r\nhost: a\r\n") && out.contains("\r\ncontent-length: 2\r\n"), "{out}");
     assert!(out.contains("x-ab: 1") && !out.contains("x-a:") && !out.contains("x-b:"), "{out}");

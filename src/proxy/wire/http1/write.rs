@@ -2,6 +2,8 @@
 //! nothing that speaks to one hop passes to the next. What route and pool edit comes last, and may
 //! touch everything but framing.
 
+use std::io::Write;
+use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::model::{ForwardedStyle, Rewrite, Template};
@@ -9,11 +11,22 @@ use crate::proxy::rewrite::{Edits, Facts, RequestId};
 use crate::proxy::wire::head::{Field, Fields, Known};
 use crate::proxy::wire::{BodyLength, ResponseHead, Version};
 
-/// Writes the request that goes to an instance of the pool that changes `pool`.
-pub fn write_request(facts: &Facts<'_>, pool: &Rewrite, out: &mut Vec<u8>) {
+/// Where a request goes on to.
+#[derive(Clone, Copy, Debug)]
+pub struct Onward<'a> {
+    /// What the pool changes in it.
+    pub pool: &'a Rewrite,
+    /// Where the instance listens: the host of a request that names none (HTTP/1.0).
+    pub address: SocketAddr,
+    /// The client waits for the instance's `100 Continue`.
+    pub expect: bool,
+}
+
+/// Writes the request that goes to an instance.
+pub fn write_request(facts: &Facts<'_>, onward: &Onward<'_>, out: &mut Vec<u8>) {
     let head = facts.head;
     let fields = &head.fields;
-    let edits = Edits::new(&facts.route.request, &pool.request);
+    let edits = Edits::new(&facts.route.request, &onward.pool.request);
     out.extend_from_slice(fields.get(head.method_name));
     out.push(b' ');
     // CONNECT asks for an authority and has no path.
@@ -23,6 +36,10 @@ pub fn write_request(facts: &Facts<'_>, pool: &Rewrite, out: &mut Vec<u8>) {
     // There is exactly one Host (RFC 9112 §3.2), whatever is edited.
     match edits.added().filter(|(name, _)| *name == "host").last() {
         Some((_, template)) => facts.render(template, out),
+        None if head.authority.len == 0 => {
+            // Writing to memory cannot fail.
+            let _ = write!(out, "{}", onward.address);
+        }
         None => out.extend_from_slice(fields.get(head.authority)),
     }
     out.extend_from_slice(b"\r\n");
@@ -31,14 +48,24 @@ pub fn write_request(facts: &Facts<'_>, pool: &Rewrite, out: &mut Vec<u8>) {
         _ => b"",
     };
     let told = facts.trusted && speaks_x(facts.listener.forwarded);
+    let hops = head.max_forwards();
     copy_lines(fields, out, |line| {
         let name = fields.get(line.name);
-        let stays = !line.nominated && passes(line.known, told);
+        let counted = line.known == Known::MaxForwards && hops.is_some();
+        let stays = !line.nominated && !counted && passes(line.known, told);
         stays && !edits.drops(name) && !name.eq_ignore_ascii_case(made_id)
     });
     write_told(facts, &edits, out);
     for (name, template) in edits.added().filter(|(name, _)| *name != "host") {
         write_edit(facts, name, template, out);
+    }
+    if let Some(hops) = hops {
+        out.extend_from_slice(b"max-forwards: ");
+        write_number(hops.saturating_sub(1), out);
+        out.extend_from_slice(b"\r\n");
+    }
+    if onward.expect {
+        write_field(b"expect", b"100-continue", out);
     }
     write_length(head.body, out);
     if let Some(protocol) = head.upgrade {

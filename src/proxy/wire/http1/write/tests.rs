@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::{FieldEdits, Listener, Part, Variable};
 use crate::proxy::rewrite::UNCHANGED;
-use crate::proxy::rewrite::fixture::{edits, facts, listener, request};
+use crate::proxy::rewrite::fixture::{edits, facts, listener, onward, request};
 use crate::proxy::wire::http1::HeadLimits;
 use crate::proxy::wire::http1::{parse_request, parse_response};
 use crate::proxy::wire::{Method, RequestHead};
@@ -15,7 +15,7 @@ fn response(text: &str) -> ResponseHead {
 
 fn written(facts: &Facts<'_>, pool: &Rewrite) -> String {
     let mut out = Vec::new();
-    write_request(facts, pool, &mut out);
+    write_request(facts, &onward(pool), &mut out);
     String::from_utf8(out).expect("text")
 }
 
@@ -367,7 +367,7 @@ proptest::proptest! {
             // edited in, and the empty line.
             let expected = 2 + passed.count() + usize::from(made) + 3 + named + 3 + 1;
             let mut out = Vec::new();
-            write_request(&facts, &rewrite, &mut out);
+            write_request(&facts, &onward(&rewrite), &mut out);
             let ends = out.windows(2).filter(|two| two == b"\r\n").count();
             let breaks = out.iter().filter(|byte| matches!(byte, b'\r' | b'\n' | 0)).count();
             proptest::prop_assert_eq!(ends, expected, "{:?}", String::from_utf8_lossy(&out));
