@@ -122,6 +122,7 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
         probe_results,
         shared: Shared::default(),
         windows: Windows::default(),
+        trouble_told: None,
         generation: 0,
     };
     let mut inbox = Inbox { reports, probes, commands, suspicions };
