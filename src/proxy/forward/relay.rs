@@ -2,8 +2,9 @@
 //! connection becomes once both sides have agreed to switch.
 //!
 //! Each direction copies at first, which is cheapest for small messages, and splices once reads
-//! come back full. The end of one direction is passed on and the other goes on (half-close). A
-//! connection that breaks is not passed off as one that ended: the other side is reset too.
+//! come back full. The end of one direction is passed on and the other goes on (half-close). What was
+//! cut is not passed off as what ended: unless both directions have come to their end, both sides are
+//! reset, whether one of them broke, nothing moved for too long, or the worker had to end.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -16,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::model::Instance;
+use crate::observe::FailReason;
 use crate::observe::meter::Tally;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::timer::Timer;
@@ -45,6 +47,56 @@ pub struct Relay<'a> {
     pub instance: &'a Arc<Instance>,
 }
 
+/// How a relay came to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Both directions ended.
+    Whole,
+    /// The client broke it.
+    Client,
+    /// The instance broke it.
+    Instance,
+    /// Nothing moved for too long.
+    Silence,
+}
+
+impl End {
+    /// As what it is counted, if it is a failure. Clients may leave as they like.
+    pub fn failure(self) -> Option<FailReason> {
+        match self {
+            Self::Whole | Self::Client => None,
+            Self::Instance => Some(FailReason::CutTunnel),
+            Self::Silence => Some(FailReason::TunnelTimeout),
+        }
+    }
+}
+
+/// A connection that has not come to its end. Dropped before that, by whatever, it is closed with a
+/// reset, so that what was cut does not look whole.
+#[derive(Debug)]
+pub struct Unended<'a> {
+    /// The connection.
+    pub stream: &'a mut TcpStream,
+    /// It has.
+    pub ended: bool,
+}
+
+impl<'a> Unended<'a> {
+    /// One that has just begun.
+    pub fn new(stream: &'a mut TcpStream) -> Self {
+        Self { stream, ended: false }
+    }
+}
+
+impl Drop for Unended<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            // If it cannot be set, the connection is gone already.
+            let _ = self.stream.set_zero_linger();
+        }
+    }
+}
+
 /// How a direction ended before its source did.
 #[derive(Debug)]
 enum Break {
@@ -56,8 +108,8 @@ enum Break {
 
 impl Relay<'_> {
     /// Relays until both directions have ended, one side breaks, or nothing has moved for too long.
-    pub async fn run(&self, client: &mut TcpStream, instance: &mut TcpStream) {
-        self.relay(None, None, client, instance).await;
+    pub async fn run(&self, client: &mut TcpStream, instance: &mut TcpStream) -> End {
+        self.relay(None, None, client, instance).await
     }
 
     /// The same, after what has come from either side already.
@@ -67,8 +119,8 @@ impl Relay<'_> {
         from_instance: Buffer,
         client: &mut TcpStream,
         instance: &mut TcpStream,
-    ) {
-        self.relay(Some(from_client), Some(from_instance), client, instance).await;
+    ) -> End {
+        self.relay(Some(from_client), Some(from_instance), client, instance).await
     }
 
     async fn relay(
@@ -77,10 +129,11 @@ impl Relay<'_> {
         from_instance: Option<Buffer>,
         client: &mut TcpStream,
         instance: &mut TcpStream,
-    ) {
-        let broken = {
-            let (client_reads, client_writes) = client.split();
-            let (instance_reads, instance_writes) = instance.split();
+    ) -> End {
+        let (mut client, mut instance) = (Unended::new(client), Unended::new(instance));
+        let done = {
+            let (client_reads, client_writes) = client.stream.split();
+            let (instance_reads, instance_writes) = instance.stream.split();
             let up = Direction { relay: self, counter: self.from_client, heard: false };
             let down = Direction { relay: self, counter: self.to_client, heard: true };
             let both = both(
@@ -90,22 +143,20 @@ impl Relay<'_> {
             // The deadline is pushed back by whatever moves, in either direction.
             self.timer.within(self.silence, both).await
         };
-        match broken {
-            Ok(None) | Err(_) => {}
-            Ok(Some(Side::Client)) => reset(instance),
-            Ok(Some(Side::Instance)) => {
-                self.instance.vitals.count_failure();
-                reset(client);
-            }
+        let end = done.unwrap_or(End::Silence);
+        if end == End::Instance {
+            self.instance.vitals.count_failure();
         }
+        (client.ended, instance.ended) = (end == End::Whole, end == End::Whole);
+        end
     }
 }
 
-/// Runs both directions; which side broke, if one did.
+/// Runs both directions to their ends, or until one side breaks.
 async fn both(
     up: impl Future<Output = Result<(), Break>>,
     down: impl Future<Output = Result<(), Break>>,
-) -> Option<Side> {
+) -> End {
     let (mut up, mut down) = (pin!(up), pin!(down));
     let (mut up_ended, mut down_ended) = (None, None);
     // A side that takes nothing more may still have something to say, which ends by itself. One
@@ -113,33 +164,21 @@ async fn both(
     loop {
         tokio::select! {
             done = &mut up, if up_ended.is_none() => match done {
-                Err(Break::Read) => return Some(Side::Client),
+                Err(Break::Read) => return End::Client,
                 done => up_ended = Some(done),
             },
             done = &mut down, if down_ended.is_none() => match done {
-                Err(Break::Read) => return Some(Side::Instance),
+                Err(Break::Read) => return End::Instance,
                 done => down_ended = Some(done),
             },
         }
         match (&up_ended, &down_ended) {
-            (Some(Err(_)), Some(_)) => return Some(Side::Instance),
-            (Some(Ok(())), Some(Err(_))) => return Some(Side::Client),
-            (Some(Ok(())), Some(Ok(()))) => return None,
+            (Some(Err(_)), Some(_)) => return End::Instance,
+            (Some(Ok(())), Some(Err(_))) => return End::Client,
+            (Some(Ok(())), Some(Ok(()))) => return End::Whole,
             _ => {}
         }
     }
-}
-
-/// One of the two that are relayed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Side {
-    Client,
-    Instance,
-}
-
-/// Closes with a reset, so that what was cut does not look whole.
-fn reset(stream: &TcpStream) {
-    let _ = stream.set_zero_linger();
 }
 
 /// One direction of a relay.
