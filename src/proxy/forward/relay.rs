@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::model::Instance;
+use crate::net::splice::Draught;
 use crate::observe::FailReason;
 use crate::observe::meter::Tally;
 use crate::proxy::buffer::Buffer;
@@ -237,19 +238,32 @@ impl Direction<'_> {
     /// Splices until moves get small; false at the end of the stream.
     async fn splice(&self, from: &ReadHalf<'_>, to: &WriteHalf<'_>) -> Result<bool, Break> {
         let (from, to): (&TcpStream, &TcpStream) = (from.as_ref(), to.as_ref());
-        // No file descriptors left: copying goes on.
-        let Ok(mut pipe) = self.relay.worker.pipes.borrow() else { return Ok(true) };
-        let mut small = 0;
-        while small < SWITCH_AFTER {
+        let (mut draught, mut small) = (Draught::default(), 0);
+        loop {
             from.readable().await.map_err(unread)?;
-            match pipe.fill(from, usize::MAX) {
+            // Held only while bytes are in it: a silent tunnel has none. Where there is none to be had,
+            // copying goes on.
+            let Ok(mut pipe) = self.relay.worker.pipes.borrow() else { return Ok(true) };
+            match pipe.fill(from, draught.most()) {
                 Ok(0) => return Ok(false),
                 Ok(n) => small = if n <= SMALL { small + 1 } else { 0 },
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                // Only now, when all is read: an end of splicing leaves no mark of more to come, for
+                // which a copy would wait with its buffer in hand.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if small >= SWITCH_AFTER {
+                        return Ok(true);
+                    }
+                    continue;
+                }
                 Err(error) => return Err(unread(error)),
             }
+            let mut first = true;
             while pipe.held() > 0 {
-                match pipe.empty(to) {
+                let passed = pipe.empty(to);
+                if std::mem::take(&mut first) {
+                    draught.passed(*passed.as_ref().unwrap_or(&0), pipe.held());
+                }
+                match passed {
                     Ok(n) => self.moved(n),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         to.writable().await.map_err(unwritten)?;
@@ -258,7 +272,6 @@ impl Direction<'_> {
                 }
             }
         }
-        Ok(true)
     }
 }
 
