@@ -33,10 +33,11 @@ const CONFINED: [(&str, &str); 3] =
     [("prometheus::", "src/observe/"), ("toml::", "src/config/"), ("socket2::", "src/net/")];
 
 /// Rooms (or files) that decide: no clock, no waiting, no talking.
-const CORES: [&str; 18] = [
+const CORES: [&str; 19] = [
     "src/base/",
     "src/model/",
     "src/config/",
+    "src/net/proxy_protocol.rs",
     "src/fleet/health.rs",
     "src/fleet/member.rs",
     "src/fleet/membership.rs",

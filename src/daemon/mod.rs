@@ -8,6 +8,7 @@
 pub mod agents;
 pub mod control;
 pub mod demand;
+pub mod descriptors;
 pub mod publish;
 pub mod reload;
 pub mod state;
@@ -18,7 +19,6 @@ pub mod workers;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -62,7 +62,7 @@ impl RunError {
 pub fn run(path: &Path) -> Result<(), RunError> {
     let config = config::load(path).map_err(RunError::Input)?.config;
     log::init(config.log.level, config.log.format);
-    raise_descriptor_limit();
+    descriptors::raise_limit(&config.listeners);
     let state = StateDir::open(&config.node.state_dir).map_err(RunError::failed)?;
     let addresses: Vec<_> = config.listeners.iter().flat_map(|l| l.bind.clone()).collect();
     let bound = Bound::bind(&addresses, config.node.workers).map_err(RunError::Failed)?;
@@ -122,6 +122,7 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
         probe_results,
         shared: Shared::default(),
         windows: Windows::default(),
+        trouble_told: None,
         generation: 0,
     };
     let mut inbox = Inbox { reports, probes, commands, suspicions };
@@ -145,16 +146,6 @@ fn node_name(config: &Config) -> String {
     match &config.node.zone {
         Some(zone) => format!("{host} ({zone})"),
         None => host,
-    }
-}
-
-/// A proxy needs two descriptors a connection; the soft limit of 1024 is for programs that use
-/// `select`.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if setrlimit(Resource::Nofile, wanted).is_err() {
-        tracing::warn!("cannot raise the limit of open files; it stays at {:?}", limit.current);
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::base::{Clock, InstanceId, PoolId};
+use crate::base::{Clock, InstanceId, Ms, PoolId};
 use crate::config::Config;
 use crate::daemon::agents::Agents;
 use crate::daemon::demand::Windows;
@@ -19,7 +19,7 @@ use crate::daemon::publish::{self, Shared};
 use crate::daemon::reload;
 use crate::daemon::state::StateDir;
 use crate::daemon::workers::Workers;
-use crate::fleet::{Change, Membership, ProbeResult, Prober, Unknown};
+use crate::fleet::{Change, Membership, ProbeError, ProbeResult, Prober, Unknown};
 use crate::model::{Admin, AgentReport, Census, Health, Sight};
 use crate::observe::metrics::Metrics;
 use crate::proxy::snapshot::{PoolShared, Snapshot};
@@ -33,6 +33,9 @@ const TICKS_PER_SECOND: u32 = 10;
 /// Events taken in one go before the next publication: a round of probes of a large pool makes one
 /// snapshot, not a thousand.
 const BATCH: usize = 512;
+
+/// How often the log is told at most that probes cannot be made: it may be true of a thousand at once.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(60);
 
 /// What an operator asks for.
 #[derive(Debug)]
@@ -108,6 +111,8 @@ pub struct Steward {
     pub shared: Shared,
     /// Demand by the second.
     pub windows: Windows,
+    /// When the log was last told that probes cannot be made.
+    pub trouble_told: Option<Ms>,
     /// The last published generation.
     pub generation: u64,
 }
@@ -203,8 +208,22 @@ impl Steward {
     }
 
     fn take_probe(&mut self, result: &ProbeResult) {
+        if let Err(ProbeError::Local(why)) = &result.outcome {
+            self.tell_trouble(result, why);
+        }
         self.metrics.count_probe(&result.order.instance.pool, result.outcome.is_ok());
         self.membership.handle_probe(self.clock.now(), &result.order, &result.outcome);
+    }
+
+    /// Nothing follows for the instance from a probe that this node could not make. But as long as it
+    /// cannot, nothing is known of it either, and only the log can say why.
+    fn tell_trouble(&mut self, result: &ProbeResult, why: &str) {
+        let now = self.clock.now();
+        if self.trouble_told.is_none_or(|told| now.since(told) >= TROUBLE_PAUSE) {
+            self.trouble_told = Some(now);
+            let (pool, instance) = (&result.order.instance.pool, &result.order.instance.id);
+            tracing::warn!(%pool, %instance, why, "this node cannot make its probes");
+        }
     }
 
     async fn obey(&mut self, command: Command) {

@@ -56,11 +56,18 @@ pub async fn stop(
     steward.agents.stop_scaling().await;
     let deadline = steward.clock.now() + patience;
     steward.workers.drain(deadline).await;
-    tokio::select! {
-        () = workers_ended(&mut steward, deadline) => {}
-        () = signals.first() => tracing::warn!("second signal: connections are cut"),
+    let cut = tokio::select! {
+        () = workers_ended(&mut steward, deadline) => false,
+        () = signals.first() => true,
         // Probes must not block on a full inbox that nobody reads any more.
-        () = discard(inbox) => {}
+        () = discard(inbox) => false,
+    };
+    if cut {
+        tracing::warn!("second signal: connections are cut");
+        // By the workers, which know what was not over: the kernel would close all in the same way.
+        let now = steward.clock.now();
+        steward.workers.drain(now).await;
+        workers_ended(&mut steward, now).await;
     }
     steward.agents.terminate_all().await?;
     tracing::info!("stopped");

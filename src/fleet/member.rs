@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::base::{InstanceId, Ms, PoolId, ZoneId};
 use crate::fleet::change::{Change, HealthChange};
 use crate::fleet::health::{Turn, Ward};
-use crate::fleet::order::{ProbeError, ProbeOrder};
-use crate::model::{Admin, Health, HealthSettings, Instance, InstanceRow, Life, Standing};
+use crate::fleet::order::{ProbeError, ProbeOrder, Way};
+use crate::model::{Admin, Health, HealthSettings, Instance, InstanceRow, Life, Pool, Standing};
 
 /// The name of an instance among all pools.
 pub(super) type Key = (PoolId, InstanceId);
@@ -172,12 +172,13 @@ impl Member {
     }
 
     /// The probe that is due now.
-    pub fn ask(&mut self, settings: &HealthSettings) -> ProbeOrder {
+    pub fn ask(&mut self, pool: &Pool) -> ProbeOrder {
         self.entered = None;
-        let asked = self.ward.start(settings);
+        let asked = self.ward.start(&pool.health);
         ProbeOrder {
             instance: Arc::clone(&self.instance),
-            check: settings.check.clone(),
+            check: pool.health.check.clone(),
+            way: Way::of(pool),
             timeout: asked.timeout,
             lane: asked.lane,
             number: asked.number,

@@ -1,11 +1,12 @@
 //! What the membership asks of the prober, and what it hears back.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::unit::print_duration;
-use crate::model::{HealthCheck, Instance};
+use crate::model::{HealthCheck, Instance, Pool, ProxyVersion, SocketOptions};
 
 /// One probe to be made.
 #[derive(Clone, Debug)]
@@ -14,12 +15,38 @@ pub struct ProbeOrder {
     pub instance: Arc<Instance>,
     /// What is asked.
     pub check: HealthCheck,
+    /// How it is connected to.
+    pub way: Way,
     /// How long the answer may take, from the moment the probe starts.
     pub timeout: Duration,
     /// Which others it may have to wait for.
     pub lane: Lane,
     /// Tells it from earlier probes of the same instance, whose results no longer count.
     pub number: u64,
+}
+
+/// How the pool's traffic reaches its instances: a probe that came another way would show nothing of
+/// the one that matters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Way {
+    /// Where connections come from.
+    pub source: Option<IpAddr>,
+    /// Options of their sockets.
+    pub socket: SocketOptions,
+    /// What they begin with. A probe is on nobody's behalf, and says so.
+    pub proxy_protocol: Option<ProxyVersion>,
+}
+
+impl Way {
+    /// As the pool is configured.
+    pub fn of(pool: &Pool) -> Self {
+        let upstream = &pool.upstream;
+        Self {
+            source: upstream.source,
+            socket: upstream.socket,
+            proxy_protocol: upstream.proxy_protocol,
+        }
+    }
 }
 
 /// Probes wait for a free socket only behind others of their lane, so that a zone that hangs in

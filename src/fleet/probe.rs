@@ -5,7 +5,6 @@
 //! it does not log a broken pipe.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +15,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time;
 
 use crate::base::Clock;
-use crate::fleet::order::{Lane, ProbeError, ProbeOrder, ProbeResult};
+use crate::fleet::order::{Lane, ProbeError, ProbeOrder, ProbeResult, Way};
 use crate::model::HealthCheck;
+use crate::net::{dial, proxy_protocol};
 
 /// A status line must fit in here.
 const BUFFER: usize = 1024;
@@ -49,7 +49,7 @@ impl Prober {
             let outcome = {
                 // The lanes are never closed; if one were, its bound would be gone, not the probe.
                 let _room = lane.acquire().await;
-                probe(clock, order.instance.address, &order.check, order.timeout).await
+                probe(clock, &order).await
             };
             // At shutdown nobody receives it.
             let _ = results.send(ProbeResult { order, outcome }).await;
@@ -57,24 +57,17 @@ impl Prober {
     }
 }
 
-/// Asks the instance at `address` once. Returns how long its answer took.
+/// Asks the instance once. Returns how long its answer took.
 ///
 /// # Errors
 /// Says why the instance does not pass, or that this node could not ask.
-pub async fn probe(
-    clock: Clock,
-    address: SocketAddr,
-    check: &HealthCheck,
-    timeout: Duration,
-) -> Result<Duration, ProbeError> {
-    let start = clock.elapsed();
+pub async fn probe(clock: Clock, order: &ProbeOrder) -> Result<Duration, ProbeError> {
+    let (start, timeout) = (clock.elapsed(), order.timeout);
     let asked = async {
-        match check {
+        match &order.check {
             HealthCheck::None => Ok(None),
-            HealthCheck::Tcp => {
-                Ok(Some(Answer { stream: connect(address).await?, code: None, whole: true }))
-            }
-            HealthCheck::Http { path } => get(address, path).await.map(Some),
+            HealthCheck::Tcp => greet(order).await.map(Some),
+            HealthCheck::Http { path } => get(order, path).await.map(Some),
         }
     };
     let answer = time::timeout(timeout, asked).await;
@@ -107,25 +100,45 @@ struct Answer {
     whole: bool,
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, ProbeError> {
-    TcpStream::connect(address).await.map_err(|error| match Errno::from_io_error(&error) {
+/// A connection like those of the pool's traffic, and what is to be sent on it first.
+async fn connect(order: &ProbeOrder) -> Result<(TcpStream, Vec<u8>), ProbeError> {
+    let Way { source, socket, proxy_protocol } = &order.way;
+    let dialed = dial::connect(order.instance.address, *source, socket).await;
+    let stream = dialed.map_err(|error| match Errno::from_io_error(&error) {
         Some(Errno::CONNREFUSED) => ProbeError::Refused,
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL) => {
             ProbeError::Local(error.to_string())
         }
         _ => ProbeError::Connect(error.kind()),
-    })
+    })?;
+    let mut first = Vec::new();
+    if let Some(version) = proxy_protocol {
+        proxy_protocol::write(*version, None, &mut first);
+    }
+    Ok((stream, first))
+}
+
+fn broken(error: io::Error) -> ProbeError {
+    ProbeError::Broken(error.kind())
+}
+
+/// A connection, and no more than it has to begin with.
+async fn greet(order: &ProbeOrder) -> Result<Answer, ProbeError> {
+    let (mut stream, first) = connect(order).await?;
+    stream.write_all(&first).await.map_err(broken)?;
+    Ok(Answer { stream, code: None, whole: true })
 }
 
 /// `GET path`, up to the status line of the answer.
-async fn get(address: SocketAddr, path: &str) -> Result<Answer, ProbeError> {
-    let mut stream = connect(address).await?;
+async fn get(order: &ProbeOrder, path: &str) -> Result<Answer, ProbeError> {
+    let (mut stream, mut first) = connect(order).await?;
+    let host = order.instance.address;
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: tidegate-probe\r\n\
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: tidegate-probe\r\n\
          Accept: */*\r\nConnection: close\r\n\r\n"
     );
-    let broken = |error: io::Error| ProbeError::Broken(error.kind());
-    stream.write_all(request.as_bytes()).await.map_err(broken)?;
+    first.extend_from_slice(request.as_bytes());
+    stream.write_all(&first).await.map_err(broken)?;
     let mut buffer = [0; BUFFER];
     let mut filled = 0;
     loop {

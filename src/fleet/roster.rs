@@ -155,7 +155,7 @@ impl Roster {
 
     /// The probe of this instance that is due now.
     pub fn ask(&mut self, id: &InstanceId) -> Option<ProbeOrder> {
-        Some(self.members.get_mut(id)?.ask(&self.pool.health))
+        Some(self.members.get_mut(id)?.ask(&self.pool))
     }
 
     /// A probe was made.

@@ -107,3 +107,52 @@ impl Pipe {
 }
 
 const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
+
+/// How much to take from a source at a time: as much as its sink takes in one go. What a slow sink leaves
+/// waits in a pipe, in the kernel's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Draught(usize);
+
+/// Splicing less at a time is hardly cheaper than copying.
+const DRAUGHT_MIN: usize = 64 * 1024;
+
+impl Default for Draught {
+    fn default() -> Self {
+        Self(DRAUGHT_MIN)
+    }
+}
+
+impl Draught {
+    /// The most to fill a pipe with.
+    pub fn most(self) -> usize {
+        self.0
+    }
+
+    /// The sink took so much of it in one go, and so much was left.
+    pub fn passed(&mut self, taken: usize, left: usize) {
+        self.0 = if left == 0 { 2 * self.0 } else { taken }.clamp(DRAUGHT_MIN, PIPE_BYTES);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_follows_what_is_passed_on() {
+        let mut draught = Draught::default();
+        for (taken, left, most) in [
+            (64, 0, 128),
+            (128, 0, 256),
+            (200, 0, 512),
+            (512, 0, 1024),
+            (1024, 0, 1024),
+            (600, 424, 600),
+            (10, 590, 64),
+            (10, 0, 128),
+        ] {
+            draught.passed(taken * 1024, left * 1024);
+            assert_eq!(draught.most(), most * 1024, "{taken} and {left}");
+        }
+    }
+}

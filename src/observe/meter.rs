@@ -122,11 +122,15 @@ pub enum FailReason {
     BodyTooLarge,
     /// The exchange as a whole took too long.
     TotalTimeout,
+    /// The instance broke a tunnel: a TCP connection, or one that was switched to another protocol.
+    CutTunnel,
+    /// Nothing moved in a tunnel for too long, in either direction.
+    TunnelTimeout,
 }
 
 impl FailReason {
     /// All of them, in the order of [`PoolShard::failures`].
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::NoInstance,
         Self::QueueFull,
         Self::QueueTimeout,
@@ -144,6 +148,8 @@ impl FailReason {
         Self::ClientTooSlow,
         Self::BodyTooLarge,
         Self::TotalTimeout,
+        Self::CutTunnel,
+        Self::TunnelTimeout,
     ];
 
     /// The word for the `reason` label.
@@ -166,6 +172,8 @@ impl FailReason {
             Self::ClientTooSlow => "client_too_slow",
             Self::BodyTooLarge => "body_too_large",
             Self::TotalTimeout => "total_timeout",
+            Self::CutTunnel => "cut_tunnel",
+            Self::TunnelTimeout => "tunnel_timeout",
         }
     }
 

@@ -13,8 +13,8 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::model::{Listener, ProxyHeader};
+use crate::net::proxy_protocol::{self, Ends, HEADER_MAX, Header, ProxyHeaderError};
 use crate::proxy::timer::Timer;
-use crate::proxy::wire::proxy_protocol::{self, Ends, HEADER_MAX, Header, ProxyHeaderError};
 
 /// Who is at the other end of a client's connection.
 #[derive(Clone, Debug)]

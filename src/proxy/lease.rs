@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::model::{Instance, Slot};
-use crate::observe::FailReason;
+use crate::observe::{FailReason, PoolShard};
 use crate::proxy::balance::{Ask, Refusal};
 use crate::proxy::patience::{GaveUp, Patience};
 use crate::proxy::snapshot::{PoolAt, PoolRef, PoolView, Snapshot};
@@ -16,7 +16,7 @@ use crate::proxy::worker::Worker;
 pub struct Lease {
     // Dropped in this order: first the slot is free, then the bell rings (see `hold`).
     slot: Slot,
-    _bell: Bell,
+    bell: Bell,
 }
 
 /// Does not hold on to the snapshot: a tunnel may outlive thousands of them.
@@ -33,6 +33,11 @@ impl Lease {
     /// The instance that the slot is on.
     pub fn instance(&self) -> &Arc<Instance> {
         self.slot.instance()
+    }
+
+    /// What this worker counts for the pool that the slot was taken from.
+    pub fn shard(&self, worker: &Worker) -> &PoolShard {
+        &self.bell.0.meter.shards[worker.index]
     }
 }
 
@@ -100,7 +105,7 @@ fn pick(worker: &Worker, at: &PoolAt, ask: &Ask<'_>) -> Result<Lease, Refusal> {
     let view = at.view();
     worker.with_pool(view, |local| {
         let slot = view.picker.pick(ask, &mut local.cursor, &mut worker.entropy.borrow_mut())?;
-        Ok(Lease { slot, _bell: Bell(Rc::clone(&local.shared)) })
+        Ok(Lease { slot, bell: Bell(Rc::clone(&local.shared)) })
     })
 }
 

@@ -34,7 +34,8 @@ pub enum Order {
         /// Told when the socket is closed.
         done: oneshot::Sender<()>,
     },
-    /// Stop accepting, let connections finish, and end; at the deadline, end anyway.
+    /// Stop accepting, let connections finish, and end; at the deadline, end anyway. Said again, the
+    /// earlier deadline holds.
     Drain {
         /// The deadline.
         deadline: Ms,
@@ -78,7 +79,7 @@ async fn serve(mut start: Start) -> std::io::Result<()> {
         Worker::new(start.index, start.clock, start.snapshots, start.suspicions, start.seed);
     let ticking = tokio::task::spawn_local(tick(Rc::clone(&worker)));
     let mut acceptors: HashMap<SocketAddr, Acceptor> = HashMap::new();
-    let deadline = loop {
+    let mut deadline = loop {
         let order = tokio::select! {
             order = start.orders.recv() => order,
             Some(handed) = start.handed.recv() => {
@@ -111,7 +112,12 @@ async fn serve(mut start: Start) -> std::io::Result<()> {
     }
     worker.timers.drain();
     while worker.connections() > 0 && worker.clock.now() < deadline {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            Some(Order::Drain { deadline: sooner }) = start.orders.recv() => {
+                deadline = deadline.min(sooner);
+            }
+        }
     }
     if worker.connections() > 0 {
         tracing::warn!(

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use crate::base::Ms;
 use crate::model::{Instance, Pool};
 use crate::net::dial;
+use crate::observe::FailReason;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::timer::Timer;
 use crate::proxy::wire::proxy_protocol::{self, Ends};
@@ -133,6 +134,15 @@ pub fn is_open(stream: &TcpStream) -> bool {
 pub fn is_shortage(error: &io::Error) -> bool {
     let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
     Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
+}
+
+/// How a connection that failed is counted.
+pub fn reason(error: &io::Error) -> FailReason {
+    match error.kind() {
+        _ if is_shortage(error) => FailReason::Shortage,
+        io::ErrorKind::TimedOut => FailReason::ConnectTimeout,
+        _ => FailReason::Connect,
+    }
 }
 
 /// Connects to the instance as its pool is configured, however long that takes.

@@ -1,10 +1,12 @@
 //! The operator's side: verbs, status, metrics.
 
+use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 
-use crate::daemon::{Daemon, ask, eventually, free_address, run, talk};
+use crate::daemon::{BINARY, Daemon, ask, eventually, free_address, run, talk};
 use crate::load::Load;
 use crate::origin::Origin;
 use crate::scaling;
@@ -145,4 +147,28 @@ fn a_daemon_that_stops_says_so() {
     }
     daemon.signal(rustix::process::Signal::TERM);
     assert!(daemon.wait(SOON).success(), "the second signal ends it");
+}
+
+#[test]
+fn as_many_files_as_may_be_are_allowed_and_too_few_are_told_of_once() {
+    let script = "ulimit -S -n 500; ulimit -H -n 3000; exec \"$0\" \"$@\"";
+    for (connections, told) in [(400, 0), (500, 1)] {
+        let mut command = Command::new("sh");
+        command.args(["-c", script, BINARY]);
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = format!(
+            "[[listener]]\nbind = \"{}\"\npool = \"p\"\nlimits = {{ connections = {connections} }}\n\
+             [pool.p]\ninstances = [{{ address = \"{}\" }}]\n[pool.p.health]\ntype = \"none\"\n",
+            free_address(),
+            free_address(),
+        );
+        let daemon = Daemon::start_by(command, dir, &config);
+        let path = format!("/proc/{}/limits", daemon.pid().as_raw_nonzero());
+        let limits = fs::read_to_string(path).expect("it lives");
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
+        assert_eq!(line.matches(" 3000 ").count(), 2, "{line}");
+        let log = daemon.log();
+        assert_eq!(log.matches("limit of open files").count(), told, "{connections}: {log}");
+        assert_eq!(log.matches("open_files=3000 needed=3048").count(), told, "{log}");
+    }
 }

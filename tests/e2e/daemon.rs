@@ -96,6 +96,11 @@ impl Daemon {
 
     /// The same in a directory that an earlier daemon may have used.
     pub fn start_in(dir: TempDir, config: &str) -> Self {
+        Self::start_by(Command::new(BINARY), dir, config)
+    }
+
+    /// The same by a command that takes its arguments for the binary's.
+    pub fn start_by(mut command: Command, dir: TempDir, config: &str) -> Self {
         let admin = free_address();
         let path = dir.path().join("tidegate.toml");
         let text = format!(
@@ -104,7 +109,7 @@ impl Daemon {
         fs::write(&path, text).expect("written");
         let log =
             File::options().create(true).append(true).open(dir.path().join("log")).expect("a log");
-        let child = Command::new(BINARY)
+        let child = command
             .args(["run", "--config"])
             .arg(&path)
             .stdin(Stdio::null())

@@ -17,4 +17,5 @@ mod scaling;
 mod streaming;
 mod strict;
 mod tcp;
+mod tcp_trouble;
 mod tools;

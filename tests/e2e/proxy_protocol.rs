@@ -188,6 +188,33 @@ fn instances_are_told_by_a_header_on_http_connections_that_serve_one_client() {
 }
 
 #[test]
+fn an_instance_that_requires_a_header_from_a_certain_address_is_healthy() {
+    let origin = Origin::start(|peer| {
+        let mut first = [0; 6];
+        let whose = peer.stream.peer_addr().expect("an address").ip().to_string();
+        if peer.stream.read_exact(&mut first).is_ok() && &first == b"PROXY " && whose == "127.0.0.9"
+        {
+            while peer.request().is_some() {
+                let _ = peer.stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            }
+        }
+    });
+    let bind = free_address();
+    let daemon = Daemon::start(&format!(
+        "[[listener]]\nbind = \"{bind}\"\npool = \"p\"\n\
+         [pool.p]\ninstances = [{{ address = \"{}\" }}]\n\
+         proxy_protocol = \"v1\"\nsource = \"127.0.0.9\"\n\
+         [pool.p.health]\ntype = \"http\"\npath = \"/healthz\"\n",
+        origin.address
+    ));
+    assert_eq!(daemon.eligible("p"), 1, "{:?}", daemon.instances("p"));
+    let answer = talk(bind, REQUEST).expect("an answer");
+    assert!(answer.starts_with(b"HTTP/1.1 200"));
+    let text = origin.text();
+    assert!(text.starts_with("UNKNOWN\r\nGET /healthz HTTP/1.1\r\n"), "{text}");
+}
+
+#[test]
 fn connections_come_from_the_address_that_is_set() {
     let origin = Origin::start(|peer| {
         let from = peer.stream.peer_addr().expect("an address").ip().to_string();

@@ -83,9 +83,19 @@ fn small_messages_large_streams_and_half_close() {
 }
 
 #[test]
-fn a_silent_tunnel_is_closed_and_a_talking_one_is_not() {
-    let origin = echo();
-    let (_daemon, bind) = relay(&[origin.address], "timeouts = { tunnel = \"1s\" }");
+fn a_silent_tunnel_is_cut_and_a_talking_one_is_not() {
+    let (told, ends) = mpsc::channel();
+    let origin = Origin::start(move |peer| {
+        let mut ping = [0; 4];
+        let end = loop {
+            if let Err(error) = peer.stream.read_exact(&mut ping) {
+                break error.kind();
+            }
+            peer.stream.write_all(&ping).expect("sent");
+        };
+        told.send(end).expect("the test waits");
+    });
+    let (daemon, bind) = relay(&[origin.address], "timeouts = { tunnel = \"1s\" }");
     let mut stream = connect(bind);
     let mut pong = [0; 4];
     for _ in 0..4 {
@@ -93,7 +103,12 @@ fn a_silent_tunnel_is_closed_and_a_talking_one_is_not() {
         stream.write_all(b"ping").expect("sent");
         stream.read_exact(&mut pong).expect("a talking tunnel stays");
     }
-    assert_eq!(stream.read(&mut pong).expect("closed in order"), 0);
+    // Either could take an end mark for the other's last word.
+    let end = stream.read(&mut pong).expect_err("no end mark");
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(ends.recv_timeout(SOON).expect("told"), ErrorKind::ConnectionReset);
+    assert_eq!(daemon.metric("tidegate_failures_total", "reason=\"tunnel_timeout\""), 1.0);
+    assert_eq!(daemon.metric("tidegate_failures_total", "pool=\"raw\""), 1.0);
 }
 
 #[test]
@@ -172,6 +187,9 @@ fn a_reset_is_passed_on_both_ways() {
     eventually("all are closed", SOON, || {
         (daemon.metric("tidegate_connections_active", "listener=\"raw\"") == 0.0).then_some(())
     });
+    // A client may leave as it likes.
+    assert_eq!(daemon.metric("tidegate_failures_total", "reason=\"cut_tunnel\""), 1.0);
+    assert_eq!(daemon.metric("tidegate_failures_total", "pool=\"raw\""), 1.0);
 }
 
 #[test]

@@ -1,15 +1,36 @@
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::model::Instance;
+use crate::model::{Instance, ProxyVersion, SocketOptions};
 
 const LONG: Duration = Duration::from_secs(10);
 
 fn http() -> HealthCheck {
     HealthCheck::Http { path: "/healthz".into() }
+}
+
+fn order(address: SocketAddr, check: HealthCheck, timeout: Duration) -> ProbeOrder {
+    let instance = Instance {
+        id: "i".into(),
+        pool: "p".into(),
+        zone: "a".into(),
+        address,
+        weight: 1,
+        vitals: Arc::default(),
+    };
+    let (instance, way) = (Arc::new(instance), Way::default());
+    ProbeOrder { instance, check, way, timeout, lane: Lane::Steady, number: 1 }
+}
+
+async fn asked(
+    address: SocketAddr,
+    check: HealthCheck,
+    timeout: Duration,
+) -> Result<Duration, ProbeError> {
+    probe(Clock::start(), &order(address, check, timeout)).await
 }
 
 async fn listener() -> (TcpListener, SocketAddr) {
@@ -41,8 +62,7 @@ async fn answered(pieces: &[&[u8]], timeout: Duration) -> (Result<Duration, Prob
         }
         head
     };
-    let check = http();
-    tokio::join!(probe(Clock::start(), address, &check, timeout), server)
+    tokio::join!(asked(address, http(), timeout), server)
 }
 
 #[tokio::test]
@@ -76,7 +96,7 @@ async fn nobody_there_is_refused() {
     let (listener, address) = listener().await;
     drop(listener);
     for check in [HealthCheck::Tcp, http()] {
-        let outcome = probe(Clock::start(), address, &check, LONG).await;
+        let outcome = asked(address, check, LONG).await;
         assert_eq!(outcome, Err(ProbeError::Refused));
     }
     assert_eq!(ProbeError::Refused.to_string(), "connection refused");
@@ -87,11 +107,11 @@ async fn one_that_accepts_and_says_nothing_is_out_of_time() {
     let (_listener, address) = listener().await;
     let timeout = Duration::from_millis(80);
     let clock = Clock::start();
-    let outcome = probe(clock, address, &http(), timeout).await;
+    let outcome = probe(clock, &order(address, http(), timeout)).await;
     assert_eq!(outcome, Err(ProbeError::Timeout(timeout)));
     assert!(clock.elapsed() >= timeout);
     assert_eq!(ProbeError::Timeout(timeout).to_string(), "no answer within 80ms");
-    assert!(probe(clock, address, &HealthCheck::Tcp, LONG).await.is_ok(), "it does accept");
+    assert!(probe(clock, &order(address, HealthCheck::Tcp, LONG)).await.is_ok(), "it does accept");
 }
 
 #[tokio::test]
@@ -102,8 +122,7 @@ async fn a_reset_is_told_as_such() {
         read_head(&mut stream).await;
         stream.set_zero_linger().expect("an option");
     };
-    let check = http();
-    let (outcome, ()) = tokio::join!(probe(Clock::start(), address, &check, LONG), server);
+    let (outcome, ()) = tokio::join!(asked(address, http(), LONG), server);
     assert_eq!(outcome, Err(ProbeError::Broken(io::ErrorKind::ConnectionReset)));
 }
 
@@ -116,8 +135,7 @@ async fn a_stall_of_this_node_is_not_blamed_on_the_instance() {
         // Blocks the whole runtime on purpose, as an overloaded node would.
         std::thread::sleep(timeout + STALL + Duration::from_millis(100));
     };
-    let check = http();
-    let (outcome, ()) = tokio::join!(probe(Clock::start(), address, &check, timeout), stall);
+    let (outcome, ()) = tokio::join!(asked(address, http(), timeout), stall);
     assert!(matches!(outcome, Err(ProbeError::Local(_))), "{outcome:?}");
 }
 
@@ -134,8 +152,7 @@ async fn the_whole_answer_is_read_and_the_end_is_clean() {
         stream.shutdown().await.expect("an end");
         stream.read(&mut [0; 8]).await
     };
-    let check = http();
-    let (outcome, end) = tokio::join!(probe(Clock::start(), address, &check, LONG), server);
+    let (outcome, end) = tokio::join!(asked(address, http(), LONG), server);
     assert!(outcome.is_ok(), "{outcome:?}");
     assert_eq!(end.expect("no reset"), 0, "the probe closed after the server");
 }
@@ -144,31 +161,61 @@ async fn the_whole_answer_is_read_and_the_end_is_clean() {
 async fn a_connection_that_the_instance_keeps_open_ends_in_a_reset() {
     for check in [HealthCheck::Tcp, http()] {
         let (listener, address) = listener().await;
+        let order = order(address, check, LONG);
         let server = async {
             let (mut stream, _) = listener.accept().await.expect("a connection");
-            if check != HealthCheck::Tcp {
+            if order.check != HealthCheck::Tcp {
                 read_head(&mut stream).await;
                 stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("an answer");
             }
             stream.read(&mut [0; 8]).await
         };
-        let (outcome, end) = tokio::join!(probe(Clock::start(), address, &check, LONG), server);
+        let (outcome, end) = tokio::join!(probe(Clock::start(), &order), server);
         assert!(outcome.is_ok(), "{outcome:?}");
         let end = end.expect_err("no orderly end, so no TIME_WAIT").kind();
         assert_eq!(end, io::ErrorKind::ConnectionReset);
     }
 }
 
-fn order(address: SocketAddr, lane: Lane, timeout: Duration) -> ProbeOrder {
-    let instance = Instance {
-        id: "i".into(),
-        pool: "p".into(),
-        zone: "a".into(),
-        address,
-        weight: 1,
-        vitals: Arc::default(),
-    };
-    ProbeOrder { instance: Arc::new(instance), check: http(), timeout, lane, number: 1 }
+#[tokio::test]
+async fn probes_come_as_the_traffic_of_the_pool_does() {
+    const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    for (version, first) in
+        [(ProxyVersion::V1, &b"PROXY UNKNOWN\r\n"[..]), (ProxyVersion::V2, LOCAL)]
+    {
+        for check in [HealthCheck::Tcp, http()] {
+            let (listener, address) = listener().await;
+            let way = Way {
+                source: Some([127, 0, 0, 9].into()),
+                socket: SocketOptions::default(),
+                proxy_protocol: Some(version),
+            };
+            let order = ProbeOrder { way, ..order(address, check, LONG) };
+            let server = async {
+                let (mut stream, peer) = listener.accept().await.expect("a connection");
+                let mut told = vec![0; first.len()];
+                stream.read_exact(&mut told).await.expect("a header");
+                if order.check != HealthCheck::Tcp {
+                    let head = read_head(&mut stream).await;
+                    assert!(head.starts_with("GET /healthz HTTP/1.1\r\n"), "{head}");
+                    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("an answer");
+                }
+                (peer.ip(), told)
+            };
+            let (outcome, (from, told)) = tokio::join!(probe(Clock::start(), &order), server);
+            assert!(outcome.is_ok(), "{version:?}: {outcome:?}");
+            assert_eq!((from, &told[..]), ([127, 0, 0, 9].into(), first), "{version:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_is_not_ours_is_no_fault_of_the_instance() {
+    let (_listener, address) = listener().await;
+    let way = Way { source: Some([192, 0, 2, 1].into()), ..Way::default() };
+    let order = ProbeOrder { way, ..order(address, HealthCheck::Tcp, LONG) };
+    let outcome = probe(Clock::start(), &order).await;
+    assert!(matches!(outcome, Err(ProbeError::Local(_))), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -189,7 +236,7 @@ async fn a_lane_is_bounded_and_does_not_hold_up_the_others() {
     let prober = Prober::new(Clock::start());
     let (sender, mut results) = mpsc::channel(16);
     for _ in 0..Lane::Steady.width() + 50 {
-        prober.start(order(hangs, Lane::Steady, LONG), sender.clone());
+        prober.start(order(hangs, http(), LONG), sender.clone());
     }
     let full = async {
         while held.load(Ordering::SeqCst) < Lane::Steady.width() {
@@ -197,7 +244,7 @@ async fn a_lane_is_bounded_and_does_not_hold_up_the_others() {
         }
     };
     time::timeout(LONG, full).await.expect("the lane fills up");
-    prober.start(order(answers, Lane::Suspect, LONG), sender);
+    prober.start(ProbeOrder { lane: Lane::Suspect, ..order(answers, http(), LONG) }, sender);
     let server = async {
         let (mut stream, _) = answering.accept().await.expect("a connection");
         read_head(&mut stream).await;
@@ -216,7 +263,7 @@ async fn every_order_has_its_result_also_when_they_are_taken_slowly() {
     let prober = Prober::new(Clock::start());
     let (sender, mut results) = mpsc::channel(1);
     for number in 0..200 {
-        let order = ProbeOrder { number, ..order(address, Lane::Steady, LONG) };
+        let order = ProbeOrder { number, ..order(address, http(), LONG) };
         prober.start(order, sender.clone());
     }
     drop(sender);

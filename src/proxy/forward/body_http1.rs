@@ -11,7 +11,7 @@ use tokio::io::{AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::net::half::{Incoming, Outgoing};
-use crate::net::splice::Pipes;
+use crate::net::splice::{Draught, Pipes};
 use crate::observe::meter::Tally;
 use crate::proxy::buffer::{BUFFER_BYTES, Buffer};
 use crate::proxy::forward::body::{BodyError, BodySink, BodySource, Piece, PumpError};
@@ -369,6 +369,7 @@ impl<'a, 's> H1Sink<'a, 's> {
         patience: &Patience<'_>,
     ) -> Result<(), PumpError> {
         self.flush().await.map_err(PumpError::Sink)?;
+        let mut draught = Draught::default();
         while len > 0 {
             // A pipe is held only while bytes are on their way through it: whoever waits for a slow
             // source has none, and whoever waits for a slow sink one that was filled once.
@@ -379,7 +380,7 @@ impl<'a, 's> H1Sink<'a, 's> {
             let Ok(mut pipe) = self.pipes.borrow() else {
                 return Box::pin(self.copy(from, len, patience)).await;
             };
-            match pipe.fill(from, usize::try_from(len).unwrap_or(usize::MAX)) {
+            match pipe.fill(from, draught.most().min(usize::try_from(len).unwrap_or(usize::MAX))) {
                 Ok(0) => return Err(PumpError::Source(BodyError::Cut)),
                 Ok(n) => {
                     len -= n as u64;
@@ -388,8 +389,13 @@ impl<'a, 's> H1Sink<'a, 's> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Err(source_broke(error)),
             }
+            let mut first = true;
             while pipe.held() > 0 {
-                match pipe.empty(self.half.stream()) {
+                let passed = pipe.empty(self.half.stream());
+                if std::mem::take(&mut first) {
+                    draught.passed(*passed.as_ref().unwrap_or(&0), pipe.held());
+                }
+                match passed {
                     Ok(n) => self.count(n),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         let writable = self.half.stream().writable();

@@ -207,7 +207,7 @@ fn retry_reason(
     let repeatable = is_repeatable(head, body);
     match failure {
         Failure::Connect(error) if upstream::is_shortage(error) => None,
-        Failure::Connect(_) | Failure::ConnectTimeout => Some(RetryReason::Connect),
+        Failure::Connect(_) => Some(RetryReason::Connect),
         Failure::Unsent if body.is_untouched() => Some(RetryReason::Stale),
         Failure::Stale if repeatable => Some(RetryReason::Stale),
         Failure::Reset if repeatable => Some(RetryReason::Reset),
@@ -221,7 +221,7 @@ fn retry_reason(
 fn note_failure(worker: &Worker, shard: &PoolShard, instance: &Instance, failure: &Failure) {
     match failure {
         Failure::Connect(error) if upstream::is_shortage(error) => {}
-        Failure::Connect(_) | Failure::ConnectTimeout | Failure::Reset => {
+        Failure::Connect(_) | Failure::Reset => {
             instance.vitals.count_failure();
             suspect(worker, instance);
         }

@@ -177,7 +177,10 @@ async fn run_tunnel(
         to_client: &shard.bytes_out,
         instance: lease.instance(),
     };
-    relay.run_after(from_client, from_instance, client, &mut stream).await;
+    let end = relay.run_after(from_client, from_instance, client, &mut stream).await;
+    if let Some(reason) = end.failure() {
+        lease.shard(worker).count_failure(reason);
+    }
 }
 
 /// A body that is announced to be too large is not even begun.

@@ -2,9 +2,11 @@
 //! connection becomes once both sides have agreed to switch.
 //!
 //! Each direction copies at first, which is cheapest for small messages, and splices once reads
-//! come back full. The end of one direction is passed on and the other goes on (half-close). A
-//! connection that breaks is not passed off as one that ended: the other side is reset too.
+//! come back full. The end of one direction is passed on and the other goes on (half-close). What was
+//! cut is not passed off as what ended: unless both directions have come to their end, both sides are
+//! reset, whether one of them broke, nothing moved for too long, or the worker had to end.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -13,9 +15,11 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::model::Instance;
+use crate::net::half::{Incoming, Outgoing, halves};
+use crate::net::splice::Draught;
+use crate::observe::FailReason;
 use crate::observe::meter::Tally;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::timer::Timer;
@@ -45,6 +49,56 @@ pub struct Relay<'a> {
     pub instance: &'a Arc<Instance>,
 }
 
+/// How a relay came to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Both directions ended.
+    Whole,
+    /// The client broke it.
+    Client,
+    /// The instance broke it.
+    Instance,
+    /// Nothing moved for too long.
+    Silence,
+}
+
+impl End {
+    /// As what it is counted, if it is a failure. Clients may leave as they like.
+    pub fn failure(self) -> Option<FailReason> {
+        match self {
+            Self::Whole | Self::Client => None,
+            Self::Instance => Some(FailReason::CutTunnel),
+            Self::Silence => Some(FailReason::TunnelTimeout),
+        }
+    }
+}
+
+/// A connection that has not come to its end. Dropped before that, by whatever, it is closed with a
+/// reset, so that what was cut does not look whole.
+#[derive(Debug)]
+pub struct Unended<'a> {
+    /// The connection.
+    pub stream: &'a mut TcpStream,
+    /// It has.
+    pub ended: bool,
+}
+
+impl<'a> Unended<'a> {
+    /// One that has just begun.
+    pub fn new(stream: &'a mut TcpStream) -> Self {
+        Self { stream, ended: false }
+    }
+}
+
+impl Drop for Unended<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            // If it cannot be set, the connection is gone already.
+            let _ = self.stream.set_zero_linger();
+        }
+    }
+}
+
 /// How a direction ended before its source did.
 #[derive(Debug)]
 enum Break {
@@ -56,8 +110,8 @@ enum Break {
 
 impl Relay<'_> {
     /// Relays until both directions have ended, one side breaks, or nothing has moved for too long.
-    pub async fn run(&self, client: &mut TcpStream, instance: &mut TcpStream) {
-        self.relay(None, None, client, instance).await;
+    pub async fn run(&self, client: &mut TcpStream, instance: &mut TcpStream) -> End {
+        self.relay(None, None, client, instance).await
     }
 
     /// The same, after what has come from either side already.
@@ -67,8 +121,8 @@ impl Relay<'_> {
         from_instance: Buffer,
         client: &mut TcpStream,
         instance: &mut TcpStream,
-    ) {
-        self.relay(Some(from_client), Some(from_instance), client, instance).await;
+    ) -> End {
+        self.relay(Some(from_client), Some(from_instance), client, instance).await
     }
 
     async fn relay(
@@ -77,12 +131,14 @@ impl Relay<'_> {
         from_instance: Option<Buffer>,
         client: &mut TcpStream,
         instance: &mut TcpStream,
-    ) {
-        let broken = {
-            let (client_reads, client_writes) = client.split();
-            let (instance_reads, instance_writes) = instance.split();
-            let up = Direction { relay: self, counter: self.from_client, heard: false };
-            let down = Direction { relay: self, counter: self.to_client, heard: true };
+    ) -> End {
+        let (mut client, mut instance) = (Unended::new(client), Unended::new(instance));
+        let done = {
+            let (client_reads, client_writes) = halves(client.stream);
+            let (instance_reads, instance_writes) = halves(instance.stream);
+            let one_ended = &Cell::new(false);
+            let up = Direction { relay: self, counter: self.from_client, heard: false, one_ended };
+            let down = Direction { relay: self, counter: self.to_client, heard: true, one_ended };
             let both = both(
                 up.run(from_client, client_reads, instance_writes),
                 down.run(from_instance, instance_reads, client_writes),
@@ -90,22 +146,20 @@ impl Relay<'_> {
             // The deadline is pushed back by whatever moves, in either direction.
             self.timer.within(self.silence, both).await
         };
-        match broken {
-            Ok(None) | Err(_) => {}
-            Ok(Some(Side::Client)) => reset(instance),
-            Ok(Some(Side::Instance)) => {
-                self.instance.vitals.count_failure();
-                reset(client);
-            }
+        let end = done.unwrap_or(End::Silence);
+        if end == End::Instance {
+            self.instance.vitals.count_failure();
         }
+        (client.ended, instance.ended) = (end == End::Whole, end == End::Whole);
+        end
     }
 }
 
-/// Runs both directions; which side broke, if one did.
+/// Runs both directions to their ends, or until one side breaks.
 async fn both(
     up: impl Future<Output = Result<(), Break>>,
     down: impl Future<Output = Result<(), Break>>,
-) -> Option<Side> {
+) -> End {
     let (mut up, mut down) = (pin!(up), pin!(down));
     let (mut up_ended, mut down_ended) = (None, None);
     // A side that takes nothing more may still have something to say, which ends by itself. One
@@ -113,33 +167,21 @@ async fn both(
     loop {
         tokio::select! {
             done = &mut up, if up_ended.is_none() => match done {
-                Err(Break::Read) => return Some(Side::Client),
+                Err(Break::Read) => return End::Client,
                 done => up_ended = Some(done),
             },
             done = &mut down, if down_ended.is_none() => match done {
-                Err(Break::Read) => return Some(Side::Instance),
+                Err(Break::Read) => return End::Instance,
                 done => down_ended = Some(done),
             },
         }
         match (&up_ended, &down_ended) {
-            (Some(Err(_)), Some(_)) => return Some(Side::Instance),
-            (Some(Ok(())), Some(Err(_))) => return Some(Side::Client),
-            (Some(Ok(())), Some(Ok(()))) => return None,
+            (Some(Err(_)), Some(_)) => return End::Instance,
+            (Some(Ok(())), Some(Err(_))) => return End::Client,
+            (Some(Ok(())), Some(Ok(()))) => return End::Whole,
             _ => {}
         }
     }
-}
-
-/// One of the two that are relayed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Side {
-    Client,
-    Instance,
-}
-
-/// Closes with a reset, so that what was cut does not look whole.
-fn reset(stream: &TcpStream) {
-    let _ = stream.set_zero_linger();
 }
 
 /// One direction of a relay.
@@ -149,22 +191,27 @@ struct Direction<'a> {
     counter: &'a Tally,
     /// It comes from the instance, which shows that it lives.
     heard: bool,
+    /// Set by the direction that ends first.
+    one_ended: &'a Cell<bool>,
 }
 
 impl Direction<'_> {
     async fn run(
         self,
         early: Option<Buffer>,
-        mut from: ReadHalf<'_>,
-        mut to: WriteHalf<'_>,
+        mut from: Incoming<'_>,
+        mut to: Outgoing<'_>,
     ) -> Result<(), Break> {
         if let Some(early) = early {
             to.write_all(early.filled()).await.map_err(unwritten)?;
             self.moved(early.filled().len());
         }
         while self.copy(&mut from, &mut to).await? && self.splice(&from, &to).await? {}
-        // A socket that is gone already needs no end mark.
-        let _ = to.shutdown().await;
+        // The second end closes both connections, which says the same. A socket that is gone already
+        // needs no end mark.
+        if !self.one_ended.replace(true) {
+            let _ = to.shutdown().await;
+        }
         Ok(())
     }
 
@@ -177,11 +224,11 @@ impl Direction<'_> {
     }
 
     /// Copies until reads come back full; false at the end of the stream.
-    async fn copy(&self, from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>) -> Result<bool, Break> {
+    async fn copy(&self, from: &mut Incoming<'_>, to: &mut Outgoing<'_>) -> Result<bool, Break> {
         let mut full = 0;
         while full < SWITCH_AFTER {
             // An idle tunnel holds no buffer.
-            poll_fn(|cx| from.as_ref().poll_read_ready(cx)).await.map_err(unread)?;
+            poll_fn(|cx| from.stream().poll_read_ready(cx)).await.map_err(unread)?;
             let mut buffer = self.relay.worker.buffers.borrow();
             let n = buffer.read_from(&mut *from).await.map_err(unread)?;
             if n == 0 {
@@ -196,21 +243,34 @@ impl Direction<'_> {
     }
 
     /// Splices until moves get small; false at the end of the stream.
-    async fn splice(&self, from: &ReadHalf<'_>, to: &WriteHalf<'_>) -> Result<bool, Break> {
-        let (from, to): (&TcpStream, &TcpStream) = (from.as_ref(), to.as_ref());
-        // No file descriptors left: copying goes on.
-        let Ok(mut pipe) = self.relay.worker.pipes.borrow() else { return Ok(true) };
-        let mut small = 0;
-        while small < SWITCH_AFTER {
+    async fn splice(&self, from: &Incoming<'_>, to: &Outgoing<'_>) -> Result<bool, Break> {
+        let (from, to): (&TcpStream, &TcpStream) = (from.stream(), to.stream());
+        let (mut draught, mut small) = (Draught::default(), 0);
+        loop {
             from.readable().await.map_err(unread)?;
-            match pipe.fill(from, usize::MAX) {
+            // Held only while bytes are in it: a silent tunnel has none. Where there is none to be had,
+            // copying goes on.
+            let Ok(mut pipe) = self.relay.worker.pipes.borrow() else { return Ok(true) };
+            match pipe.fill(from, draught.most()) {
                 Ok(0) => return Ok(false),
                 Ok(n) => small = if n <= SMALL { small + 1 } else { 0 },
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                // Only now, when all is read: an end of splicing leaves no mark of more to come, for
+                // which a copy would wait with its buffer in hand.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if small >= SWITCH_AFTER {
+                        return Ok(true);
+                    }
+                    continue;
+                }
                 Err(error) => return Err(unread(error)),
             }
+            let mut first = true;
             while pipe.held() > 0 {
-                match pipe.empty(to) {
+                let passed = pipe.empty(to);
+                if std::mem::take(&mut first) {
+                    draught.passed(*passed.as_ref().unwrap_or(&0), pipe.held());
+                }
+                match passed {
                     Ok(n) => self.moved(n),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         to.writable().await.map_err(unwritten)?;
@@ -219,7 +279,6 @@ impl Direction<'_> {
                 }
             }
         }
-        Ok(true)
     }
 }
 

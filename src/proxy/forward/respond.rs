@@ -78,9 +78,11 @@ pub fn for_failure(reason: FailReason) -> Option<Answer<'static>> {
         FailReason::ClientTooSlow => answer(408, "the request arrived too slowly"),
         FailReason::BodyTooLarge => answer(413, "the request body is too large"),
         FailReason::TotalTimeout => answer(504, "the exchange took too long"),
-        FailReason::CutResponse | FailReason::StalledResponse | FailReason::ClientGone => {
-            return None;
-        }
+        FailReason::CutResponse
+        | FailReason::StalledResponse
+        | FailReason::ClientGone
+        | FailReason::CutTunnel
+        | FailReason::TunnelTimeout => return None,
     })
 }
 

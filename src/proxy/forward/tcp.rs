@@ -14,7 +14,7 @@ use crate::observe::{FailReason, RefuseReason, RetryReason};
 use crate::proxy::admit::Visit;
 use crate::proxy::balance::Ask;
 use crate::proxy::forward::exchange::REFUSALS_MAX;
-use crate::proxy::forward::relay::Relay;
+use crate::proxy::forward::relay::{Relay, Unended};
 use crate::proxy::guest::Guest;
 use crate::proxy::lease::{self, Lease};
 use crate::proxy::patience::Patience;
@@ -32,24 +32,25 @@ const FIRST_BYTES: usize = 4096;
 pub async fn serve(visit: &Visit, mut client: TcpStream) {
     let (worker, shard) = (&visit.worker, visit.shard());
     let timer = worker.timers.timer();
-    let (lease, pool, mut instance) = match reach(worker, visit.bound, &client, &timer).await {
+    let mut client = Unended::new(&mut client);
+    let reached = reach(worker, visit.bound, client.stream, &timer).await;
+    let (lease, pool, mut instance) = match reached {
         Ok(reached) => reached,
         Err(refused) => {
             if refused {
                 shard.count_refusal(RefuseReason::NoRoute);
             }
-            let _ = client.set_zero_linger();
             return;
         }
     };
-    let vitals = &lease.instance().vitals;
-    match introduce(&pool, &visit.guest, &client, &mut instance, &timer).await {
+    let mut instance = Unended::new(&mut instance);
+    match introduce(&pool, &visit.guest, client.stream, instance.stream, &timer).await {
         Ok(sent) => shard.bytes_in.add(sent as u64),
         Err(blame) => {
             if blame == Blame::Instance {
-                vitals.count_failure();
+                lease.instance().vitals.count_failure();
+                lease.shard(worker).count_failure(FailReason::CutTunnel);
             }
-            let _ = (client.set_zero_linger(), instance.set_zero_linger());
             return;
         }
     }
@@ -61,7 +62,11 @@ pub async fn serve(visit: &Visit, mut client: TcpStream) {
         to_client: &shard.bytes_out,
         instance: lease.instance(),
     };
-    relay.run(&mut client, &mut instance).await;
+    // From here on the relay looks after it.
+    (client.ended, instance.ended) = (true, true);
+    if let Some(reason) = relay.run(client.stream, instance.stream).await.failure() {
+        lease.shard(worker).count_failure(reason);
+    }
 }
 
 type Reached = (Lease, Arc<Pool>, TcpStream);
@@ -104,7 +109,6 @@ async fn is_gone(client: &TcpStream) {
 /// Connects to an instance, trying others where one does not answer: nothing was sent yet, so that
 /// is always safe.
 async fn connect(worker: &Worker, mut at: PoolAt, timer: &Timer) -> Result<Reached, FailReason> {
-    let began = worker.clock.elapsed();
     let share = at.view().pool.retry.budget;
     worker.with_pool(at.view(), |local| local.budget.deposit(worker.timers.now(), share));
     let patience = Patience::new(timer, Duration::MAX, Ms::NEVER);
@@ -118,6 +122,7 @@ async fn connect(worker: &Worker, mut at: PoolAt, timer: &Timer) -> Result<Reach
             shard.count_retry(RetryReason::Connect);
         }
         let instance = Arc::clone(lease.instance());
+        let began = worker.clock.elapsed();
         let error = match upstream::connect(&view.pool, &instance, timer).await {
             Ok(stream) => {
                 shard.connect.observe(worker.clock.elapsed().saturating_sub(began));
@@ -125,10 +130,12 @@ async fn connect(worker: &Worker, mut at: PoolAt, timer: &Timer) -> Result<Reach
             }
             Err(error) => error,
         };
-        if !upstream::is_shortage(&error) {
-            instance.vitals.count_failure();
-            suspect(worker, &instance);
+        let reason = upstream::reason(&error);
+        if reason == FailReason::Shortage {
+            return Err(reason);
         }
+        instance.vitals.count_failure();
+        suspect(worker, &instance);
         let granted = if error.kind() == io::ErrorKind::ConnectionRefused {
             tried.len() < REFUSALS_MAX
         } else {
@@ -137,7 +144,7 @@ async fn connect(worker: &Worker, mut at: PoolAt, timer: &Timer) -> Result<Reach
                 && worker.with_pool(view, |local| local.budget.withdraw(worker.timers.now()))
         };
         if !granted {
-            return Err(FailReason::Connect);
+            return Err(reason);
         }
         tried.push(instance.vitals.serial);
         avoid = Some(instance.zone.clone());

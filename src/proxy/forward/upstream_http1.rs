@@ -62,8 +62,6 @@ struct Reading<'a, 's> {
 pub enum Failure {
     /// No connection: nothing was sent.
     Connect(io::Error),
-    /// The same, because it took too long.
-    ConnectTimeout,
     /// A kept connection took no byte: it was closed.
     Unsent,
     /// A kept connection turned out to be closed; no byte of a response came.
@@ -97,9 +95,7 @@ impl Failure {
     /// How it is counted, and whether part of a response is with the client.
     pub fn reason(&self) -> (FailReason, bool) {
         match self {
-            Self::Connect(error) if upstream::is_shortage(error) => (FailReason::Shortage, false),
-            Self::Connect(_) => (FailReason::Connect, false),
-            Self::ConnectTimeout => (FailReason::ConnectTimeout, false),
+            Self::Connect(error) => (upstream::reason(error), false),
             Self::Unsent | Self::Stale | Self::Reset | Self::Condemned => {
                 (FailReason::Reset, false)
             }
@@ -259,7 +255,9 @@ async fn connect(attempt: &Attempt<'_>, has_left: HasLeft<'_>) -> Result<Upstrea
         Ok(connected) => connected.map_err(Failure::Connect)?,
         Err(GaveUp::Overdue) => return Err(Failure::Overdue),
         Err(GaveUp::Unwanted) => return Err(Failure::Unwanted),
-        Err(GaveUp::Timeout | GaveUp::TooSlow) => return Err(Failure::ConnectTimeout),
+        Err(GaveUp::Timeout | GaveUp::TooSlow) => {
+            return Err(Failure::Connect(ErrorKind::TimedOut.into()));
+        }
     };
     let shard = &view.shared.meter.shards[worker.index];
     shard.connect.observe(worker.clock.elapsed().saturating_sub(began));
