@@ -1,0 +1,283 @@
+//! How each peer is set up, as those who know it would: one worker, connections to instances kept in
+//! a pool that is large enough, no access log, limits out of the way, bytes spliced in TCP mode.
+
+use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::peer::{Peer, says};
+use crate::scenario::Layer;
+
+/// What a peer is to do.
+pub struct Setup {
+    /// Its program.
+    pub program: PathBuf,
+    /// Whether it is to read requests.
+    pub layer: Layer,
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where an admin API may listen.
+    pub admin: SocketAddr,
+    /// Where instances are.
+    pub instances: Vec<SocketAddr>,
+    /// Whether the floor splices.
+    pub floor_splices: bool,
+    /// A folder of its own.
+    pub folder: PathBuf,
+}
+
+impl Setup {
+    /// Writes the configuration and gives the command line.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn command(&self, peer: Peer) -> io::Result<Vec<String>> {
+        let words: Vec<String> = match peer {
+            Peer::Tidegate => {
+                vec!["run".into(), "--config".into(), self.write("tidegate.toml", self.tidegate())?]
+            }
+            Peer::Haproxy => {
+                vec!["-db".into(), "-f".into(), self.write("haproxy.cfg", self.haproxy())?]
+            }
+            Peer::Nginx => {
+                let config = self.write("nginx.conf", self.nginx())?;
+                let folder = self.folder.display().to_string();
+                ["-e", "stderr", "-p", &folder, "-c", &config].map(str::to_owned).into()
+            }
+            Peer::Envoy => {
+                let config = self.write("envoy.json", self.envoy().to_string())?;
+                let options = ["--concurrency", "1", "--disable-hot-restart", "-l", "error"];
+                ["-c", &config].into_iter().chain(options).map(str::to_owned).collect()
+            }
+            Peer::Floor => {
+                let how = if self.floor_splices { "splice" } else { "copy" };
+                let mut words = vec!["floor".to_owned(), how.to_owned(), self.listen.to_string()];
+                words.extend(self.instances.iter().map(SocketAddr::to_string));
+                words
+            }
+        };
+        Ok(std::iter::once(self.program.display().to_string()).chain(words).collect())
+    }
+
+    fn write(&self, name: &str, text: String) -> io::Result<String> {
+        let path = self.folder.join(name);
+        fs::write(&path, text)?;
+        Ok(path.display().to_string())
+    }
+
+    /// One line for each instance.
+    fn lines(&self, line: impl Fn(usize, &SocketAddr) -> String) -> String {
+        let mut lines = String::new();
+        for (number, instance) in self.instances.iter().enumerate() {
+            let _ = writeln!(lines, "{}", line(number, instance));
+        }
+        lines
+    }
+
+    fn tidegate(&self) -> String {
+        let protocol = match self.layer {
+            Layer::Http => "http",
+            Layer::Tcp => "tcp",
+        };
+        let (listen, admin) = (self.listen, self.admin);
+        let state = self.folder.display();
+        let instances = self.lines(|_, at| format!("  {{ address = \"{at}\", zone = \"a\" }},"));
+        format!(
+            r#"[node]
+workers = 1
+state_dir = "{state}"
+
+[admin]
+bind = "{admin}"
+
+[[listener]]
+bind = "{listen}"
+protocol = "{protocol}"
+pool = "bench"
+
+[pool.bench]
+balance = "round-robin"
+max_in_flight = 100000
+health = {{ type = "none" }}
+instances = [
+{instances}]
+"#
+        )
+    }
+
+    fn haproxy(&self) -> String {
+        let mode = match self.layer {
+            Layer::Http => "mode http\n    option http-keep-alive\n    http-reuse always",
+            Layer::Tcp => "mode tcp\n    option splice-auto",
+        };
+        let listen = self.listen;
+        let servers = self.lines(|number, at| format!("    server s{number} {at}"));
+        format!(
+            "global
+    nbthread 1
+    maxconn 6000
+defaults
+    {mode}
+    timeout connect 5s
+    timeout client 120s
+    timeout server 120s
+    timeout http-keep-alive 120s
+frontend clients
+    bind {listen}
+    default_backend instances
+backend instances
+    balance roundrobin
+{servers}"
+        )
+    }
+
+    fn nginx(&self) -> String {
+        let (listen, folder) = (self.listen, self.folder.display());
+        let servers = self.lines(|_, at| format!("        server {at} max_fails=0;"));
+        let kept = (2 * self.instances.len()).max(128);
+        let (modules, block) = match self.layer {
+            Layer::Tcp => (
+                stream_module(&self.program),
+                format!(
+                    "stream {{
+    upstream instances {{
+{servers}    }}
+    server {{
+        listen {listen} backlog=4096;
+        proxy_pass instances;
+        proxy_buffer_size 64k;
+    }}
+}}"
+                ),
+            ),
+            Layer::Http => (
+                String::new(),
+                format!(
+                    "http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    keepalive_timeout 120s;
+    client_max_body_size 0;
+    client_body_buffer_size 64k;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    upstream instances {{
+{servers}        keepalive {kept};
+        keepalive_requests 1000000000;
+    }}
+    server {{
+        listen {listen} backlog=4096;
+        location / {{
+            proxy_pass http://instances;
+            proxy_http_version 1.1;
+            proxy_set_header Connection \"\";
+            proxy_request_buffering off;
+            proxy_max_temp_file_size 0;
+            proxy_buffer_size 16k;
+            proxy_buffers 16 16k;
+            proxy_busy_buffers_size 64k;
+        }}
+    }}
+}}"
+                ),
+            ),
+        };
+        // The worker of a master that is root would become nobody, and could not use its folder.
+        let user = if rustix::process::getuid().is_root() { "user root;\n" } else { "" };
+        format!(
+            "{modules}{user}daemon off;
+worker_processes 1;
+worker_rlimit_nofile 20000;
+pid {folder}/nginx.pid;
+error_log stderr error;
+events {{
+    worker_connections 16384;
+    multi_accept on;
+}}
+{block}
+"
+        )
+    }
+
+    fn envoy(&self) -> Value {
+        let filter = |name: &str, kind: &str, mut config: Value| {
+            config["@type"] = format!("type.googleapis.com/envoy.extensions.filters.{kind}").into();
+            json!({ "name": name, "typed_config": config })
+        };
+        let chain = match self.layer {
+            Layer::Tcp => filter(
+                "tcp",
+                "network.tcp_proxy.v3.TcpProxy",
+                json!({ "stat_prefix": "tcp", "cluster": "instances" }),
+            ),
+            Layer::Http => filter(
+                "http",
+                "network.http_connection_manager.v3.HttpConnectionManager",
+                json!({
+                    "stat_prefix": "http",
+                    "generate_request_id": false,
+                    "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [{
+                        "match": { "prefix": "/" },
+                        "route": { "cluster": "instances", "timeout": "0s" },
+                    }]}]},
+                    "http_filters": [filter(
+                        "router",
+                        "http.router.v3.Router",
+                        json!({ "suppress_envoy_headers": true }),
+                    )],
+                }),
+            ),
+        };
+        let address = |at: &SocketAddr| json!({ "socket_address": { "address": at.ip().to_string(), "port_value": at.port() } });
+        let endpoints: Vec<Value> = self
+            .instances
+            .iter()
+            .map(|at| json!({ "endpoint": { "address": address(at) } }))
+            .collect();
+        let most = 1_000_000;
+        json!({ "static_resources": {
+            "listeners": [{
+                "name": "clients",
+                "address": address(&self.listen),
+                "tcp_backlog_size": 4096,
+                "filter_chains": [{ "filters": [chain] }],
+            }],
+            "clusters": [{
+                "name": "instances",
+                "type": "STATIC",
+                "lb_policy": "ROUND_ROBIN",
+                "connect_timeout": "5s",
+                "circuit_breakers": { "thresholds": [{
+                    "max_connections": most,
+                    "max_pending_requests": most,
+                    "max_requests": most,
+                    "max_retries": most,
+                }]},
+                "load_assignment": {
+                    "cluster_name": "instances",
+                    "endpoints": [{ "lb_endpoints": endpoints }],
+                },
+            }],
+        }})
+    }
+}
+
+/// The line that loads nginx' TCP proxy, where it is not built in.
+fn stream_module(program: &Path) -> String {
+    let built = says(program, "-V");
+    let mut words = built.split_whitespace();
+    let folder = words.clone().find_map(|word| word.strip_prefix("--modules-path="));
+    match folder {
+        Some(folder) if words.any(|word| word == "--with-stream=dynamic") => {
+            format!("load_module {folder}/ngx_stream_module.so;\n")
+        }
+        _ => String::new(),
+    }
+}
