@@ -172,7 +172,8 @@ fn start(worker: &Rc<Worker>, accepted: Accepted<TcpStream>) {
 }
 
 /// Serves a connection to its end. What is large or rare is boxed: this future is what an idle HTTP
-/// connection costs. (A block, because an `async fn` may keep its arguments twice.)
+/// connection costs.
+#[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
 fn serve(mut visit: Visit, mut stream: TcpStream, announced: bool) -> impl Future<Output = ()> {
     async move {
         if announced && !Box::pin(meet(&mut visit, &stream)).await {

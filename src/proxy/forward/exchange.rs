@@ -207,7 +207,8 @@ fn retry_reason(
     let repeatable = is_repeatable(head, body);
     match failure {
         Failure::Connect(error) if upstream::is_shortage(error) => None,
-        Failure::Connect(_) => Some(RetryReason::Connect),
+        // One that stood and took no byte counts too, so a body may have been begun for it.
+        Failure::Connect(_) if body.is_untouched() => Some(RetryReason::Connect),
         Failure::Unsent if body.is_untouched() => Some(RetryReason::Stale),
         Failure::Stale if repeatable => Some(RetryReason::Stale),
         Failure::Reset if repeatable => Some(RetryReason::Reset),
