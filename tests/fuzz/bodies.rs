@@ -2,18 +2,22 @@
 //! seeded mutations of it.
 //!
 //! Each holds a codec to three things: it reads the same however its input is cut; it agrees with the
-//! naive reader in `oracle.rs` on what is a message and where it ends; and what is sent on of a message
+//! naive readers in `oracle.rs` and `proxy_oracle.rs` on what is a message and where it ends; and what is sent on of a message
 //! reads as the same message.
 
 mod oracle;
+mod proxy_oracle;
 
+use std::fmt::Debug;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use oracle::{Body, Chunks};
+use proxy_oracle::Told;
 use tidegate::model::{
     ConnectMethod, ForwardedStyle, Listener, ListenerLimits, ListenerTimeouts, Protocol,
-    ProxyHeader, SocketOptions,
+    ProxyHeader, ProxyVersion, SocketOptions,
 };
 use tidegate::proxy::rewrite::{Facts, UNCHANGED};
 use tidegate::proxy::wire::chunked::{Decoded, Decoder, LAST, write_chunk_line};
@@ -21,12 +25,13 @@ use tidegate::proxy::wire::head::Fields;
 use tidegate::proxy::wire::http1::{
     HeadError, HeadLimits, parse_request, parse_response, write_request, write_response,
 };
+use tidegate::proxy::wire::proxy_protocol::{self, Ends, HEADER_MAX, Header, is_header};
 use tidegate::proxy::wire::{BodyLength, Method, RequestHead, ResponseHead};
 
 const METHODS: [(Method, &str); 3] =
     [(Method::Get, "GET"), (Method::Head, "HEAD"), (Method::Connect, "CONNECT")];
 
-type Found = Result<Option<usize>, HeadError>;
+type Found<E = HeadError> = Result<Option<usize>, E>;
 
 /// The head of a request.
 pub fn request_head(data: &[u8]) {
@@ -131,6 +136,44 @@ pub fn chunked(data: &[u8]) {
         }
         (Ok(None), Chunks::Cut) | (Err(_), Chunks::Broken | Chunks::Cut) => {}
         (ours, naive) => panic!("{ours:?}, but it is {naive:?}"),
+    }
+}
+
+/// The header of the PROXY protocol.
+pub fn proxy_header(data: &[u8]) {
+    let found = proxy_protocol::parse(data);
+    let len = |found: Result<Option<(Header, usize)>, _>| found.map(|it| it.map(|(_, len)| len));
+    for cut in cuts(data.len()) {
+        let at_cut = proxy_protocol::parse(&data[..cut]);
+        check_cut(&len(found), &len(at_cut), cut);
+        assert!(!matches!(at_cut, Ok(Some(_))) || at_cut == found, "other ends at {cut}");
+    }
+    match is_header(data) {
+        None => assert_eq!(found, Ok(None)),
+        Some(begins) => assert!(begins || found.is_err()),
+    }
+    assert!(found != Ok(None) || data.len() < HEADER_MAX, "no header is longer");
+    let ends = match (found, proxy_oracle::header(data)) {
+        (Ok(Some((header, len))), Told::Whole(ends, naive_len)) => {
+            let ours = header.ends.map(|Ends { source, destination }| (source, destination));
+            assert_eq!((ours, len), (ends, naive_len));
+            header.ends
+        }
+        (Ok(None), Told::Cut) | (Err(_), Told::Broken | Told::Cut) => return,
+        (ours, naive) => panic!("{ours:?}, but it is {naive:?}"),
+    };
+    for version in [ProxyVersion::V1, ProxyVersion::V2] {
+        let mut sent = Vec::new();
+        proxy_protocol::write(version, ends, &mut sent);
+        let plain = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
+        let Told::Whole(again, len) = proxy_oracle::header(&sent) else {
+            panic!("what is written is no header: {}", sent.escape_ascii());
+        };
+        assert_eq!(len, sent.len());
+        let expected = ends.map(|ends| (plain(ends.source), plain(ends.destination)));
+        assert_eq!(again.map(|(from, to)| (plain(from), plain(to))), expected);
+        let read = proxy_protocol::parse(&sent).expect("a header").expect("all of it").0;
+        assert_eq!(read.ends.map(|ends| (ends.source, ends.destination)), again);
     }
 }
 
@@ -351,7 +394,7 @@ fn cuts(len: usize) -> impl Iterator<Item = usize> {
 }
 
 /// Less of the same input says the same, or that more is needed.
-fn check_cut(whole: &Found, at_cut: &Found, cut: usize) {
+fn check_cut<E: PartialEq + Debug>(whole: &Found<E>, at_cut: &Found<E>, cut: usize) {
     match (whole, at_cut) {
         (Ok(Some(len)), _) if cut >= *len => assert_eq!(whole, at_cut, "cut at {cut}"),
         (Ok(_), _) => assert_eq!(*at_cut, Ok(None), "cut at {cut} of {whole:?}"),
