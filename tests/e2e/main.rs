@@ -9,6 +9,7 @@ mod endurance;
 mod faults;
 mod http;
 mod interop;
+mod limits;
 mod load;
 mod origin;
 mod proxy_protocol;
