@@ -15,6 +15,8 @@ mod load;
 mod origin;
 mod patience;
 mod proxy_protocol;
+mod reasons;
+mod retry;
 mod rewrite;
 mod scaling;
 mod streaming;
