@@ -31,6 +31,12 @@ use tidegate::proxy::wire::{BodyLength, Method, RequestHead, ResponseHead};
 const METHODS: [(Method, &str); 3] =
     [(Method::Get, "GET"), (Method::Head, "HEAD"), (Method::Connect, "CONNECT")];
 
+/// Fields that the head of a request may have by default, and that of a response.
+const REQUEST_FIELDS: usize = 100;
+const RESPONSE_FIELDS: usize = 256;
+/// What is sent on may have as many more, which are ours.
+const OURS_MOST: usize = 8;
+
 type Found<E = HeadError> = Result<Option<usize>, E>;
 
 /// The head of a request.
@@ -49,7 +55,7 @@ pub fn request_head(data: &[u8]) {
     if connect.method != Method::Connect || allowed.is_err() {
         assert!(found == allowed || matches!(found, Err(HeadError::Unsupported(_))));
     }
-    let naive = oracle::request(data);
+    let naive = oracle::request(data, REQUEST_FIELDS);
     let Ok(Some(len)) = found else {
         assert!(naive.is_none(), "{found:?}, but it is {naive:?}");
         return;
@@ -70,7 +76,8 @@ pub fn request_head(data: &[u8]) {
         return;
     }
     let sent = sent_on(&head);
-    let (again, to) = oracle::request(&sent).expect("what is sent on is a request");
+    let (again, to) =
+        oracle::request(&sent, REQUEST_FIELDS + OURS_MOST).expect("what is sent on is a request");
     assert_eq!((again.len, again.body, to), (sent.len(), naive.body, target));
     check_sent(&head.fields, &again.fields);
 }
@@ -86,7 +93,7 @@ pub fn response_head(data: &[u8]) {
             check_cut(&found, &at_cut, cut);
             assert!(!matches!(at_cut, Ok(Some(_))) || early == head, "another head at {cut}");
         }
-        let naive = oracle::response(data, name);
+        let naive = oracle::response(data, name, RESPONSE_FIELDS);
         let Ok(Some(len)) = found else {
             assert!(naive.is_none(), "{found:?}, but it is {naive:?}");
             continue;
@@ -98,7 +105,8 @@ pub fn response_head(data: &[u8]) {
         let (request, listener) = (RequestHead::default(), listener());
         let facts = facts(&request, &listener);
         write_response(&head, head.body, head.keep_alive, &facts, &UNCHANGED, &mut sent);
-        let (again, to) = oracle::response(&sent, name).expect("what is sent on is a response");
+        let (again, to) = oracle::response(&sent, name, RESPONSE_FIELDS + OURS_MOST)
+            .expect("what is sent on is a response");
         assert_eq!((again.len, again.body, to), (sent.len(), naive.body, status));
         let mut fields = again.fields;
         if head.fields.value("date").is_none() {
@@ -182,8 +190,12 @@ pub fn stream(data: &[u8]) {
     let Some((first, data)) = data.split_first() else { return };
     let step = usize::from(first >> 1) + 1;
     let responses = first & 1 == 1;
-    let whole = messages(data, data.len().max(1), responses);
-    assert_eq!(whole, messages(data, step, responses), "steps of {step} see something else");
+    let whole = messages(data, data.len().max(1), responses, REQUEST_FIELDS);
+    assert_eq!(
+        whole,
+        messages(data, step, responses, REQUEST_FIELDS),
+        "steps of {step} see something else"
+    );
     if responses {
         return;
     }
@@ -191,7 +203,7 @@ pub fn stream(data: &[u8]) {
     for message in &whole.0 {
         sent.extend_from_slice(&message.sent_on());
     }
-    let (again, end) = messages(&sent, sent.len().max(1), false);
+    let (again, end) = messages(&sent, sent.len().max(1), false, REQUEST_FIELDS + OURS_MOST);
     let told = |all: &[Message]| all.iter().map(Message::told).collect::<Vec<_>>();
     let hosted =
         whole.0.iter().all(|message| !message.head.fields.get(message.head.authority).is_empty());
@@ -287,8 +299,9 @@ impl Message {
     }
 }
 
-/// Reads message after message from a stream that arrives in steps.
-fn messages(data: &[u8], step: usize, responses: bool) -> (Vec<Message>, End) {
+/// Reads message after message, of so many fields at most, from a stream that arrives in steps.
+fn messages(data: &[u8], step: usize, responses: bool, fields: usize) -> (Vec<Message>, End) {
+    let limits = HeadLimits { fields, ..HeadLimits::default() };
     let (mut found, mut at, mut here) = (Vec::new(), 0, 0);
     'message: while at < data.len() {
         let (mut head, mut response) = (RequestHead::default(), ResponseHead::default());
@@ -297,7 +310,7 @@ fn messages(data: &[u8], step: usize, responses: bool) -> (Vec<Message>, End) {
             let len = if responses {
                 parse_response(text, Method::Get, &mut response)
             } else {
-                parse_request(text, &HeadLimits::default(), &mut head)
+                parse_request(text, &limits, &mut head)
             };
             match len {
                 Ok(Some(len)) => break len,
