@@ -13,7 +13,7 @@ use tidegate::base::Entropy;
 const ROUNDS: usize = 10_000;
 
 /// What mutations put in, beside single bytes: whatever matters to somebody's parser.
-const WORDS: [&[u8]; 40] = [
+const WORDS: [&[u8]; 44] = [
     b"\r\n",
     b"\n",
     b"\r",
@@ -54,6 +54,10 @@ const WORDS: [&[u8]; 40] = [
     b"HTTP/1.0",
     b"chunked",
     b"close",
+    b"PROXY TCP4 1.2.3.4 ",
+    b"::ffff:",
+    b"\r\n\r\n\0\r\nQUIT\n",
+    b"\x03\0\x04",
 ];
 
 /// Every file of a target's corpus, in the order of their names.
@@ -113,6 +117,11 @@ fn response_heads() {
 #[test]
 fn chunked_bodies() {
     run("chunked", bodies::chunked);
+}
+
+#[test]
+fn proxy_headers() {
+    run("proxy_header", bodies::proxy_header);
 }
 
 #[test]

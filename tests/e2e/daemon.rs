@@ -206,6 +206,21 @@ impl Daemon {
             .sum()
     }
 
+    /// How often exchanges with any pool ended for this reason.
+    pub fn failures(&self, reason: &str) -> f64 {
+        self.metric("tidegate_failures_total", &format!("reason=\"{reason}\""))
+    }
+
+    /// How often clients of any listener were refused for this reason.
+    pub fn refused(&self, reason: &str) -> f64 {
+        self.metric("tidegate_refused_total", &format!("reason=\"{reason}\""))
+    }
+
+    /// How often a request was tried again for this reason.
+    pub fn retries(&self, reason: &str) -> f64 {
+        self.metric("tidegate_retries_total", &format!("reason=\"{reason}\""))
+    }
+
     /// Waits for the end after a signal.
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let began = Instant::now();

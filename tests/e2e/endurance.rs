@@ -327,8 +327,8 @@ fn slow_clients_by_the_hundred_do_not_slow_the_others_down() {
         peaks.push(memory.peak);
     }
     assert!(fair, "others suffered in {} rounds", peaks.len());
-    let last = *peaks.last().expect("a round");
-    assert!(last < peaks[0] + 16 * MIB, "what they took is given back: {peaks:?}");
+    // The first two rounds show what is needed; from then on that is used again.
+    assert!(peaks[7] < peaks[1] + 8 * MIB, "it adds up: {peaks:?}");
 }
 
 #[test]

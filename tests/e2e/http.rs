@@ -7,16 +7,21 @@ use std::time::{Duration, Instant};
 use crate::daemon::{Daemon, eventually, free_address, talk};
 use crate::origin::Origin;
 
-/// A daemon with one HTTP listener before the given instances, unprobed.
+/// A daemon with one HTTP listener before the given instances, unprobed and not waited for long.
 pub fn proxy(instances: &[SocketAddr], more: &str) -> (Daemon, SocketAddr) {
+    let listener = "timeouts = { head = \"1s\", idle = \"2s\", body = \"2s\" }";
+    let pool = format!("timeouts = {{ connect = \"1s\", response = \"3s\" }}\n{more}");
+    front(instances, listener, &pool)
+}
+
+/// A daemon with one HTTP listener before the given instances, unprobed, with these further keys.
+pub fn front(instances: &[SocketAddr], listener: &str, pool: &str) -> (Daemon, SocketAddr) {
     let bind = free_address();
     let list: Vec<String> =
         instances.iter().map(|address| format!("{{ address = \"{address}\" }}")).collect();
     let daemon = Daemon::start(&format!(
-        "[[listener]]\nname = \"web\"\nbind = \"{bind}\"\npool = \"web\"\n\
-         timeouts = {{ head = \"1s\", idle = \"2s\", body = \"2s\" }}\n\
-         [pool.web]\ninstances = [{}]\ntimeouts = {{ connect = \"1s\", response = \"3s\" }}\n{more}\n\
-         [pool.web.health]\ntype = \"none\"\n",
+        "[[listener]]\nname = \"web\"\nbind = \"{bind}\"\npool = \"web\"\n{listener}\n\
+         [pool.web]\ninstances = [{}]\n{pool}\n[pool.web.health]\ntype = \"none\"\n",
         list.join(", ")
     ));
     (daemon, bind)

@@ -10,14 +10,14 @@ use crate::daemon::eventually;
 use crate::http::{OK, exchange, proxy, status};
 use crate::origin::Origin;
 
-fn connect(address: SocketAddr) -> TcpStream {
+pub fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("connected");
     stream.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
     stream
 }
 
 /// Reads until `end` has come, or fails.
-fn read_until(stream: &mut TcpStream, end: &str) -> String {
+pub fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut text = Vec::new();
     while !text.ends_with(end.as_bytes()) {
         let mut byte = [0];

@@ -389,7 +389,7 @@ fn status_of_last(answer: &str) -> &str {
 }
 
 /// What comes before the end of the stream, or before it is reset.
-fn read_until_closed(address: SocketAddr, request: &[u8]) -> String {
+pub fn read_until_closed(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).expect("connected");
     stream.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
     stream.write_all(request).expect("sent");

@@ -2,18 +2,22 @@
 //! seeded mutations of it.
 //!
 //! Each holds a codec to three things: it reads the same however its input is cut; it agrees with the
-//! naive reader in `oracle.rs` on what is a message and where it ends; and what is sent on of a message
+//! naive readers in `oracle.rs` and `proxy_oracle.rs` on what is a message and where it ends; and what is sent on of a message
 //! reads as the same message.
 
 mod oracle;
+mod proxy_oracle;
 
+use std::fmt::Debug;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use oracle::{Body, Chunks};
+use proxy_oracle::Told;
 use tidegate::model::{
     ConnectMethod, ForwardedStyle, Listener, ListenerLimits, ListenerTimeouts, Protocol,
-    ProxyHeader, SocketOptions,
+    ProxyHeader, ProxyVersion, SocketOptions,
 };
 use tidegate::proxy::rewrite::{Facts, UNCHANGED};
 use tidegate::proxy::wire::chunked::{Decoded, Decoder, LAST, write_chunk_line};
@@ -21,12 +25,19 @@ use tidegate::proxy::wire::head::Fields;
 use tidegate::proxy::wire::http1::{
     HeadError, HeadLimits, Onward, parse_request, parse_response, write_request, write_response,
 };
+use tidegate::proxy::wire::proxy_protocol::{self, Ends, HEADER_MAX, Header, is_header};
 use tidegate::proxy::wire::{BodyLength, Method, RequestHead, ResponseHead};
 
 const METHODS: [(Method, &str); 3] =
     [(Method::Get, "GET"), (Method::Head, "HEAD"), (Method::Connect, "CONNECT")];
 
-type Found = Result<Option<usize>, HeadError>;
+/// Fields that the head of a request may have by default, and that of a response.
+const REQUEST_FIELDS: usize = 100;
+const RESPONSE_FIELDS: usize = 256;
+/// What is sent on may have as many more, which are ours.
+const OURS_MOST: usize = 8;
+
+type Found<E = HeadError> = Result<Option<usize>, E>;
 
 /// The head of a request.
 pub fn request_head(data: &[u8]) {
@@ -44,7 +55,7 @@ pub fn request_head(data: &[u8]) {
     if connect.method != Method::Connect || allowed.is_err() {
         assert!(found == allowed || matches!(found, Err(HeadError::Unsupported(_))));
     }
-    let naive = oracle::request(data);
+    let naive = oracle::request(data, REQUEST_FIELDS);
     let Ok(Some(len)) = found else {
         assert!(naive.is_none(), "{found:?}, but it is {naive:?}");
         return;
@@ -65,7 +76,8 @@ pub fn request_head(data: &[u8]) {
         return;
     }
     let sent = sent_on(&head);
-    let (again, to) = oracle::request(&sent).expect("what is sent on is a request");
+    let (again, to) =
+        oracle::request(&sent, REQUEST_FIELDS + OURS_MOST).expect("what is sent on is a request");
     assert_eq!((again.len, again.body, to), (sent.len(), naive.body, target));
     check_sent(&head.fields, &again.fields);
 }
@@ -81,7 +93,7 @@ pub fn response_head(data: &[u8]) {
             check_cut(&found, &at_cut, cut);
             assert!(!matches!(at_cut, Ok(Some(_))) || early == head, "another head at {cut}");
         }
-        let naive = oracle::response(data, name);
+        let naive = oracle::response(data, name, RESPONSE_FIELDS);
         let Ok(Some(len)) = found else {
             assert!(naive.is_none(), "{found:?}, but it is {naive:?}");
             continue;
@@ -93,7 +105,8 @@ pub fn response_head(data: &[u8]) {
         let (request, listener) = (RequestHead::default(), listener());
         let facts = facts(&request, &listener);
         write_response(&head, head.body, head.keep_alive, &facts, &UNCHANGED, &mut sent);
-        let (again, to) = oracle::response(&sent, name).expect("what is sent on is a response");
+        let (again, to) = oracle::response(&sent, name, RESPONSE_FIELDS + OURS_MOST)
+            .expect("what is sent on is a response");
         assert_eq!((again.len, again.body, to), (sent.len(), naive.body, status));
         let mut fields = again.fields;
         if head.fields.value("date").is_none() {
@@ -134,13 +147,55 @@ pub fn chunked(data: &[u8]) {
     }
 }
 
+/// The header of the PROXY protocol.
+pub fn proxy_header(data: &[u8]) {
+    let found = proxy_protocol::parse(data);
+    let len = |found: Result<Option<(Header, usize)>, _>| found.map(|it| it.map(|(_, len)| len));
+    for cut in cuts(data.len()) {
+        let at_cut = proxy_protocol::parse(&data[..cut]);
+        check_cut(&len(found), &len(at_cut), cut);
+        assert!(!matches!(at_cut, Ok(Some(_))) || at_cut == found, "other ends at {cut}");
+    }
+    match is_header(data) {
+        None => assert_eq!(found, Ok(None)),
+        Some(begins) => assert!(begins || found.is_err()),
+    }
+    assert!(found != Ok(None) || data.len() < HEADER_MAX, "no header is longer");
+    let ends = match (found, proxy_oracle::header(data)) {
+        (Ok(Some((header, len))), Told::Whole(ends, naive_len)) => {
+            let ours = header.ends.map(|Ends { source, destination }| (source, destination));
+            assert_eq!((ours, len), (ends, naive_len));
+            header.ends
+        }
+        (Ok(None), Told::Cut) | (Err(_), Told::Broken | Told::Cut) => return,
+        (ours, naive) => panic!("{ours:?}, but it is {naive:?}"),
+    };
+    for version in [ProxyVersion::V1, ProxyVersion::V2] {
+        let mut sent = Vec::new();
+        proxy_protocol::write(version, ends, &mut sent);
+        let plain = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
+        let Told::Whole(again, len) = proxy_oracle::header(&sent) else {
+            panic!("what is written is no header: {}", sent.escape_ascii());
+        };
+        assert_eq!(len, sent.len());
+        let expected = ends.map(|ends| (plain(ends.source), plain(ends.destination)));
+        assert_eq!(again.map(|(from, to)| (plain(from), plain(to))), expected);
+        let read = proxy_protocol::parse(&sent).expect("a header").expect("all of it").0;
+        assert_eq!(read.ends.map(|ends| (ends.source, ends.destination)), again);
+    }
+}
+
 /// Messages one behind the other, as requests and as responses.
 pub fn stream(data: &[u8]) {
     let Some((first, data)) = data.split_first() else { return };
     let step = usize::from(first >> 1) + 1;
     let responses = first & 1 == 1;
-    let whole = messages(data, data.len().max(1), responses);
-    assert_eq!(whole, messages(data, step, responses), "steps of {step} see something else");
+    let whole = messages(data, data.len().max(1), responses, REQUEST_FIELDS);
+    assert_eq!(
+        whole,
+        messages(data, step, responses, REQUEST_FIELDS),
+        "steps of {step} see something else"
+    );
     if responses {
         return;
     }
@@ -148,7 +203,7 @@ pub fn stream(data: &[u8]) {
     for message in &whole.0 {
         sent.extend_from_slice(&message.sent_on());
     }
-    let (again, end) = messages(&sent, sent.len().max(1), false);
+    let (again, end) = messages(&sent, sent.len().max(1), false, REQUEST_FIELDS + OURS_MOST);
     let told = |all: &[Message]| all.iter().map(Message::told).collect::<Vec<_>>();
     let hosted =
         whole.0.iter().all(|message| !message.head.fields.get(message.head.authority).is_empty());
@@ -246,8 +301,9 @@ impl Message {
     }
 }
 
-/// Reads message after message from a stream that arrives in steps.
-fn messages(data: &[u8], step: usize, responses: bool) -> (Vec<Message>, End) {
+/// Reads message after message, of so many fields at most, from a stream that arrives in steps.
+fn messages(data: &[u8], step: usize, responses: bool, fields: usize) -> (Vec<Message>, End) {
+    let limits = HeadLimits { fields, ..HeadLimits::default() };
     let (mut found, mut at, mut here) = (Vec::new(), 0, 0);
     'message: while at < data.len() {
         let (mut head, mut response) = (RequestHead::default(), ResponseHead::default());
@@ -256,7 +312,7 @@ fn messages(data: &[u8], step: usize, responses: bool) -> (Vec<Message>, End) {
             let len = if responses {
                 parse_response(text, Method::Get, &mut response)
             } else {
-                parse_request(text, &HeadLimits::default(), &mut head)
+                parse_request(text, &limits, &mut head)
             };
             match len {
                 Ok(Some(len)) => break len,
@@ -353,7 +409,7 @@ fn cuts(len: usize) -> impl Iterator<Item = usize> {
 }
 
 /// Less of the same input says the same, or that more is needed.
-fn check_cut(whole: &Found, at_cut: &Found, cut: usize) {
+fn check_cut<E: PartialEq + Debug>(whole: &Found<E>, at_cut: &Found<E>, cut: usize) {
     match (whole, at_cut) {
         (Ok(Some(len)), _) if cut >= *len => assert_eq!(whole, at_cut, "cut at {cut}"),
         (Ok(_), _) => assert_eq!(*at_cut, Ok(None), "cut at {cut} of {whole:?}"),

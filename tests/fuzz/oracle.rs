@@ -100,8 +100,8 @@ fn framing(fields: &[(String, Vec<u8>)], old: bool) -> Option<Option<Body>> {
     }
 }
 
-/// Reads a request, within the default limits.
-pub fn request(input: &[u8]) -> Option<(Head, Target)> {
+/// Reads a request with at most so many fields, and otherwise within the default limits.
+pub fn request(input: &[u8], most: usize) -> Option<(Head, Target)> {
     let skipped = if input.starts_with(b"\r\n") { 2 } else { 0 };
     let (lines, len) = lines(&input[skipped..])?;
     let (start, rest) = lines.split_first()?;
@@ -115,7 +115,7 @@ pub fn request(input: &[u8]) -> Option<(Head, Target)> {
         || target.len() > 8192
         || !printable
         || !(old || version == "HTTP/1.1")
-        || rest.len() > 100
+        || rest.len() > most
     {
         return None;
     }
@@ -192,12 +192,12 @@ fn is_name(host: &str) -> bool {
     !host.is_empty() && escapes_ok && host.chars().all(plain)
 }
 
-/// Reads a response to `method`.
-pub fn response(input: &[u8], method: &str) -> Option<(Head, u16)> {
+/// Reads a response to `method` with at most so many fields.
+pub fn response(input: &[u8], method: &str, most: usize) -> Option<(Head, u16)> {
     let (lines, len) = lines(input)?;
     let (start, rest) = lines.split_first()?;
     let version = std::str::from_utf8(start.get(..8)?).ok()?;
-    if !["HTTP/1.0", "HTTP/1.1"].contains(&version) || rest.len() > 256 {
+    if !["HTTP/1.0", "HTTP/1.1"].contains(&version) || rest.len() > most {
         return None;
     }
     let after = &start[8..];
