@@ -113,6 +113,17 @@ fn a_head_that_arrives_in_pieces_is_as_large_as_it_may_be() {
 }
 
 #[test]
+fn a_head_that_arrives_at_once_is_as_large_as_it_may_be() {
+    let origin = Origin::answering(OK);
+    let (daemon, bind) = front(&[origin.address], "limits = { head = \"1KiB\" }", "");
+    assert_eq!(status(&exchange(bind, &get_with_head_of(1_024))), "200");
+    let answer = exchange(bind, &get_with_head_of(1_025));
+    assert_eq!(status(&answer), "431", "{answer}");
+    assert_eq!(daemon.refused("head_too_large"), 1.0);
+    assert_eq!(origin.text().matches("GET").count(), 1);
+}
+
+#[test]
 fn a_head_may_be_larger_than_usual_where_that_is_set() {
     let origin = Origin::answering(OK);
     let limits = "limits = { head = \"64KiB\", target = \"32KiB\" }";

@@ -1,7 +1,7 @@
 //! Each way in which an exchange fails has a status and a counted reason. Those of clients that leave,
 //! stop or exceed a limit are beside what they are about: `leaving`, `patience`, `limits`.
 
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -129,4 +129,23 @@ fn the_head_of_a_response_may_have_64_kib() {
         }
     });
     assert_eq!(status(&once(endless.address, "", GET, "bad_response")), "502");
+}
+
+#[test]
+fn a_response_whose_end_is_the_connections_is_reset_when_it_is_cut() {
+    // An HTTP/1.0 client knows the end of what came chunked only by the end of the connection.
+    for response in [
+        &b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"[..],
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nno chunk\r\n",
+    ] {
+        let origin = saying(response.to_vec());
+        let (daemon, bind) = front(&[origin.address], "", "");
+        let mut stream = connect(bind);
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("sent");
+        let mut answer = Vec::new();
+        let end = stream.read_to_end(&mut answer).expect_err("no end as of a whole response");
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+        assert_eq!(daemon.failures("cut_response"), 1.0);
+    }
 }
