@@ -6,6 +6,7 @@ mod faults;
 mod later;
 mod listeners;
 mod meaning;
+mod reference;
 mod rewrites;
 mod upstreams;
 mod values;
