@@ -46,9 +46,9 @@ fn an_instance_that_takes_no_connection_is_given_up_in_time() {
     let began = Instant::now();
     let answer = exchange(bind, GET);
     let took = began.elapsed();
-    assert_eq!(status(&answer), "502", "{answer}");
+    assert_eq!(status(&answer), "504", "{answer}");
     assert!(took > Duration::from_millis(900) && took < Duration::from_secs(3), "{took:?}");
-    assert_eq!(daemon.failures("connect"), 1.0);
+    assert_eq!(daemon.failures("connect_timeout"), 1.0);
 }
 
 #[test]

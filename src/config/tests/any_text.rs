@@ -6,7 +6,7 @@ use super::{SMALLEST, compiled};
 
 /// Lines, words and characters that a file may be put together from, right or wrong.
 fn pieces() -> impl Strategy<Value = String> {
-    let shipped = include_str!("../../../config/tidegate.toml").replace("# ", "");
+    let shipped = include_str!("../../../config/reference.toml").replace("# ", "");
     let lines: Vec<String> =
         shipped.lines().chain(SMALLEST.lines()).map(|line| format!("{line}\n")).collect();
     let tokens = [
