@@ -24,6 +24,7 @@ mod agent;
 mod demand;
 pub mod ending;
 mod journal;
+pub mod law;
 mod orders;
 mod placement;
 mod plan;
