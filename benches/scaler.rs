@@ -8,8 +8,8 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use tidegate::base::{Ms, Share, ZoneId};
 use tidegate::model::{
     Admin, Balance, Health, HealthCheck, HealthSettings, Instance, InstanceRow, Life, Limit,
-    Machine, MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, ScaleIn, Scaling, Sight,
-    Standing, UpstreamSettings, Window,
+    Machine, MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, Scaling, Sight, Standing,
+    UpstreamSettings, Window,
 };
 use tidegate::provision::{Capabilities, Resize};
 use tidegate::scaling::Scaler;
@@ -61,12 +61,7 @@ fn pool(count: u32) -> Pool {
             rise: 1,
             fall: 1,
         },
-        scaling: Some(Scaling {
-            min: 3,
-            max: count * 2,
-            target_requests_per_second: 100.0,
-            scale_in: ScaleIn { hold: Duration::from_secs(300), rate: Share(0.1) },
-        }),
+        scaling: Some(Arc::new(Scaling::new(3, count * 2, 100.0))),
         provisioning: None,
     }
 }

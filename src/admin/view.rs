@@ -132,8 +132,8 @@ pub struct Bounds {
     pub min: u32,
     /// Never more.
     pub max: u32,
-    /// The rate that one instance carries.
-    pub target_requests_per_second: f64,
+    /// The rate that one instance carries; null if that is learnt, or not what it is scaled by.
+    pub target_requests_per_second: Option<f64>,
 }
 
 /// `GET /api/v1/pools/{pool}/scaling`.
@@ -169,10 +169,10 @@ pub fn pool_detail(row: &PoolRow, queues: &[(PoolId, u32)]) -> PoolDetail {
             Limit::AtMost(n) => Some(n),
             Limit::Unlimited => None,
         },
-        scaling: row.pool.scaling.map(|scaling| Bounds {
+        scaling: row.pool.scaling.as_ref().map(|scaling| Bounds {
             min: scaling.min,
             max: scaling.max,
-            target_requests_per_second: scaling.target_requests_per_second,
+            target_requests_per_second: scaling.stated_rate(),
         }),
     }
 }

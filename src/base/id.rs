@@ -71,6 +71,10 @@ name! {
     InstanceId
 }
 name! {
+    /// The name of a size that instances can have, as their provider knows it.
+    SizeId
+}
+name! {
     /// The name of a listener; defaults to its bind address.
     ListenerId
 }

@@ -12,6 +12,6 @@ pub mod unit;
 
 pub use clock::{Clock, Ms};
 pub use entropy::Entropy;
-pub use id::{InstanceId, ListenerId, PoolId, ZoneId};
+pub use id::{InstanceId, ListenerId, PoolId, SizeId, ZoneId};
 pub use stock::Stock;
 pub use unit::{ByteSize, Share};

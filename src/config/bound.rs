@@ -1,4 +1,4 @@
-//! The kinds of values that have bounds, and those that may be a word instead: `"off"`, `"unlimited"`.
+//! The kinds of values that have bounds, and those that may be a word instead, such as `"off"`.
 
 use std::time::Duration;
 
@@ -113,6 +113,10 @@ macro_rules! or_word {
 or_word! {
     /// A value, or `"off"`.
     OrOff: "off"
+    /// A value, or `"auto"`.
+    OrAuto: "auto"
+    /// A value, or `"learn"`.
+    OrLearn: "learn"
     /// A value, or `"unlimited"`.
     OrUnlimited: "unlimited"
 }

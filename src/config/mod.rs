@@ -15,6 +15,7 @@ mod later;
 mod raw;
 mod read;
 mod scalar;
+mod scaling;
 mod text;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::Share;
-use crate::config::bound::{Bytes, Count, OrOff, OrUnlimited, Span};
+use crate::config::bound::{Bytes, Count, OrAuto, OrLearn, OrOff, OrUnlimited, Span};
 use crate::config::fault::Place;
 use crate::config::http::{
     ErrorStatus, FieldName, FieldValue, Fields, Location, MediaType, Method, RedirectStatus,
@@ -15,11 +15,13 @@ use crate::config::http::{
 };
 use crate::config::read::{At, Entry, Field, Given, List, Map, State, Table};
 use crate::config::scalar::{CheckKind, Period, Positive, ProvisionerKind, Rate, Workers};
+use crate::config::scaling::Growth;
 use crate::config::text::{Address, Bind, Name, Network, Port, Source, UrlPath};
 use crate::config::{AdminBind, LogFormat};
 use crate::model::{
-    Balance, ConnectMethod, ForwardedStyle, HostPattern, Limit, ListenerLimits, Protocol,
-    ProxyHeader, ProxyVersion, StopPolicy,
+    Balance, ConnectMethod, ForwardedStyle, HostPattern, Limit, ListenerLimits, Prediction,
+    Protocol, ProxyHeader, ProxyVersion, Resizing, ScalingMode, Standby, StopPolicy, ZoneBalance,
+    ZoneRedundancy,
 };
 
 /// The least and the most bytes of a request head that may be configured.
@@ -260,16 +262,49 @@ tables! {
     /// `[pool.NAME.scaling]`.
     Scaling {
         table: Whole,
+        mode: Given<ScalingMode>,
         min: Given<u32>,
         max: Given<Positive>,
-        target_requests_per_second: Given<Rate>,
+        target_requests_per_second: Given<OrLearn<Rate>>,
+        target_in_flight: Given<Rate>,
+        target_latency: Given<Period>,
+        prediction: Given<Prediction>,
+        standby: Given<Standby>,
+        zone_redundancy: Given<ZoneRedundancy>,
+        zone_balance: Given<ZoneBalance>,
+        scale_out: ScaleOut,
         scale_in: ScaleIn,
+        lead_time: Given<OrAuto<Period>>,
+        max_pending: Given<Limit>,
+        size: Given<Name>,
+        sizes: Given<Vec<Size>>,
+        resize: Given<Resizing>,
+        roll: Roll,
+    }
+
+    /// `scale_out` of scaling.
+    ScaleOut {
+        rate: Given<Growth>,
     }
 
     /// `scale_in` of scaling.
     ScaleIn {
         hold: Given<Duration>,
         rate: Given<Share>,
+    }
+
+    /// An element of `sizes` of scaling.
+    Size {
+        name: Given<Name>,
+        units: Given<Positive>,
+        cost: Given<Rate>,
+    }
+
+    /// `roll` of scaling.
+    Roll {
+        batch: Given<Share>,
+        max_unhealthy: Given<Share>,
+        pause: Given<Duration>,
     }
 
     /// `[pool.NAME.provisioner]`.

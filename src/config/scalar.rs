@@ -12,7 +12,8 @@ use crate::base::unit::{parse_duration, print_duration};
 use crate::config::LogFormat;
 use crate::config::fault::did_you_mean;
 use crate::model::{
-    Balance, ConnectMethod, ForwardedStyle, Limit, Protocol, ProxyHeader, ProxyVersion, StopPolicy,
+    Balance, ConnectMethod, ForwardedStyle, Limit, Prediction, Protocol, ProxyHeader, ProxyVersion,
+    Resizing, ScalingMode, StopPolicy, ZoneBalance, ZoneRedundancy,
 };
 
 /// What is wrong with a value.
@@ -188,6 +189,15 @@ words! {
     }
     ConnectMethod { "refuse" => Self::Refuse, "forward" => Self::Forward }
     ProxyHeader { "off" => Self::Off, "accept" => Self::Accept, "require" => Self::Require }
+    ScalingMode {
+        "enforce" => Self::Enforce,
+        "recommend" => Self::Recommend,
+        "off" => Self::Off,
+    }
+    Prediction { "on" => Self::On, "forecast-only" => Self::ForecastOnly, "off" => Self::Off }
+    ZoneRedundancy { "none" => Self::None, "n+1" => Self::OneZone }
+    ZoneBalance { "best-effort" => Self::BestEffort, "strict" => Self::Strict }
+    Resizing { "off" => Self::Off, "recommend" => Self::Recommend, "auto" => Self::Auto }
     Option<ProxyVersion> {
         "off" => None,
         "v1" => Some(ProxyVersion::V1),
@@ -237,23 +247,27 @@ impl Printed for Period {
 
 impl Scalar for Share {
     fn parse(value: &DeValue<'_>) -> Result<Self, Wrong> {
-        if let Some(written) = number(value) {
-            let percent = match (value, written.parse::<f64>()) {
-                (DeValue::Float(_), Ok(part)) if (0.0..=1.0).contains(&part) => {
-                    Self(part).to_string()
-                }
-                (_, Ok(whole)) if (0.0..=100.0).contains(&whole) => format!("{whole}%"),
-                _ => "20%".into(),
-            };
-            let hint = format!("did you mean {percent:?}?");
-            return Err(wrong_but(format!("{written} has no unit"), hint));
-        }
-        let text = text(value, "a share such as \"20%\"")?;
-        match Self::parse(text) {
-            Ok(share) if share.0 <= 1.0 => Ok(share),
-            Ok(_) => Err(wrong(format!("{text:?} is more than the whole, \"100%\""))),
-            Err(why) => Err(wrong(format!("{text:?} is not a share: {why}"))),
-        }
+        share(value, "20%", Self(1.0))
+    }
+}
+
+/// A share of at most `most`, such as `example`.
+pub fn share(value: &DeValue<'_>, example: &str, most: Share) -> Result<Share, Wrong> {
+    if let Some(written) = number(value) {
+        let percent = match (value, written.parse::<f64>()) {
+            (DeValue::Float(_), Ok(part)) if (0.0..=1.0).contains(&part) => Share(part).to_string(),
+            (_, Ok(whole)) if (0.0..=100.0 * most.0).contains(&whole) => format!("{whole}%"),
+            _ => example.into(),
+        };
+        let hint = format!("did you mean {percent:?}?");
+        return Err(wrong_but(format!("{written} has no unit"), hint));
+    }
+    let text = text(value, &format!("a share such as {example:?}"))?;
+    match Share::parse(text) {
+        Ok(share) if share <= most => Ok(share),
+        Ok(_) if most.0 > 1.0 => Err(wrong(format!("{text:?} is more than \"{most}\""))),
+        Ok(_) => Err(wrong(format!("{text:?} is more than the whole, \"100%\""))),
+        Err(why) => Err(wrong(format!("{text:?} is not a share: {why}"))),
     }
 }
 

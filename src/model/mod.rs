@@ -15,6 +15,7 @@ pub mod machine;
 pub mod pool;
 pub mod rewrite;
 pub mod route;
+pub mod scaling;
 pub mod sight;
 pub mod socket;
 pub mod standing;
@@ -29,11 +30,15 @@ pub use listener::{
 pub use machine::{Machine, MachineState};
 pub use pool::{
     Balance, Health as HealthSettings, HealthCheck, KeepAlive, Limit, Pool, PoolTimeouts,
-    ProcessSettings, Provisioning, ProxyVersion, Queue, Retry, ScaleIn, Scaling, StaticInstance,
-    StopPolicy, UpstreamSettings,
+    ProcessSettings, Provisioning, ProxyVersion, Queue, Retry, StaticInstance, StopPolicy,
+    UpstreamSettings,
 };
 pub use rewrite::{FieldEdits, Part, Rewrite, Template, TemplateError, Variable};
 pub use route::{Action, HostPattern, Redirect, Respond, Route};
+pub use scaling::{
+    Prediction, RateTarget, Resizing, Roll, ScaleIn, ScaleOut, Scaling, ScalingMode, SizeClass,
+    Standby, ZoneBalance, ZoneRedundancy,
+};
 pub use sight::{AgentReport, Sight};
 pub use socket::SocketOptions;
 pub use standing::{Admin, Health, Life, Standing};

@@ -3,10 +3,12 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{InstanceId, PoolId, Share, ZoneId};
 use crate::model::rewrite::Rewrite;
+use crate::model::scaling::Scaling;
 use crate::model::socket::SocketOptions;
 
 /// How an instance is picked.
@@ -153,28 +155,6 @@ pub struct Health {
     pub fall: u32,
 }
 
-/// How fast a pool may shrink.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct ScaleIn {
-    /// The pool shrinks to the largest size that was wanted in this long.
-    pub hold: Duration,
-    /// At most this share of the pool a minute (but at least one instance).
-    pub rate: Share,
-}
-
-/// What the scaling agent keeps true.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Scaling {
-    /// Never fewer instances; at least 1.
-    pub min: u32,
-    /// Never more; at least `min`.
-    pub max: u32,
-    /// The rate that one instance carries in steady state; above 0.
-    pub target_requests_per_second: f64,
-    /// How fast it may shrink.
-    pub scale_in: ScaleIn,
-}
-
 /// What happens to provisioned instances when the daemon stops.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StopPolicy {
@@ -289,7 +269,7 @@ pub struct Pool {
     /// Active health checks.
     pub health: Health,
     /// The agent's orders; `Some` exactly when `provisioning` is.
-    pub scaling: Option<Scaling>,
+    pub scaling: Option<Arc<Scaling>>,
     /// Where new instances come from.
     pub provisioning: Option<Provisioning>,
 }

@@ -83,7 +83,7 @@ impl Law {
         self.arrivals.push(second.offered);
         let last = &self.arrivals[self.arrivals.len().saturating_sub(30)..];
         let rate = last.iter().sum::<f64>() / last.len() as f64;
-        let wanted = (rate / scaling.target_requests_per_second).ceil() as u32;
+        let wanted = (rate / scaling.stated_rate().unwrap_or(f64::INFINITY)).ceil() as u32;
         let desired = wanted.clamp(scaling.min, scaling.max);
         let from = presence.pending + presence.warming + presence.ready;
         Sizing {

@@ -10,18 +10,18 @@ use std::time::Duration;
 
 use crate::base::backoff::Backoff;
 use crate::base::{Entropy, Ms, PoolId, ZoneId};
-use crate::model::Machine;
+use crate::model::{Machine, Scaling};
 use crate::provision::{Failure, LaunchOrder};
 use crate::scaling::plan::Refusal;
 use crate::scaling::roster::{Member, News};
 
 /// How long an accepted order counts before its instances are in the list.
 const CREDITED_FOR: Duration = Duration::from_secs(10);
-/// Launches of this long are bounded together: a pool may get to four times the size that it had
-/// before them, for what its instances can be asked and cannot serve is seen only in part while
-/// they are saturated. What brings it to its minimum comes on top.
+/// Launches of this long are bounded together by `scale_out.rate`, as a share of the size before
+/// them. Its default is generous (four times the size), for what instances are asked and cannot
+/// serve is seen only in part while they are saturated. What brings the pool to its minimum comes on
+/// top.
 const LAUNCH_PERIOD: Duration = Duration::from_secs(15);
-const LAUNCH_FACTOR: u32 = 3;
 const BACKOFF_FIRST: Duration = Duration::from_secs(2);
 const BACKOFF_LONGEST: Duration = Duration::from_secs(300);
 /// How long a quota is believed.
@@ -135,13 +135,15 @@ impl Orders {
         self.recent.iter().map(|order| order.unseen).sum()
     }
 
-    /// How many more may be ordered now, for a pool of `size` that should have at least `min`.
-    pub(super) fn allowed(&self, now: Ms, size: u32, min: u32) -> u32 {
+    /// How many more may be ordered now, for a pool of `size`.
+    pub(super) fn allowed(&self, now: Ms, size: u32, scaling: &Scaling) -> u32 {
         let recent = self.recent.iter().filter(|order| now.since(order.given) < LAUNCH_PERIOD);
         let launched: u32 = recent.map(|order| order.count).sum();
         let before = size.saturating_sub(launched);
-        let first = min.saturating_sub(before);
-        (first + LAUNCH_FACTOR * before.max(min).max(1)).saturating_sub(launched)
+        let first = scaling.min.saturating_sub(before);
+        let base = f64::from(before.max(scaling.min).max(1));
+        let growth = (base * scaling.scale_out.rate.0) as u32;
+        first.saturating_add(growth.max(1)).saturating_sub(launched)
     }
 
     /// How many may exist, as far as a quota is known.
@@ -269,7 +271,12 @@ impl Orders {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::MachineState;
+    use crate::base::Share;
+    use crate::model::{MachineState, ScaleOut};
+
+    fn scaling(min: u32) -> Scaling {
+        Scaling::new(min, 1_000, 70.0)
+    }
 
     fn machine(id: &str, token: &str) -> Machine {
         Machine {
@@ -309,10 +316,10 @@ mod tests {
         let full = Failure::NoCapacity { zone: "a".into(), why: "full".into() };
         let order = orders.give(Ms(0), &"a".into(), 3);
         assert!(orders.answer(Ms(0), &order, &Err(full), 0).is_some());
-        assert_eq!((orders.unseen(), orders.allowed(Ms(0), 1, 1)), (0, 3));
+        assert_eq!((orders.unseen(), orders.allowed(Ms(0), 1, &scaling(1))), (0, 3));
         let order = orders.give(Ms(0), &"b".into(), 3);
         orders.answer(Ms(0), &order, &Err(Failure::Unreachable("lost".into())), 0);
-        assert_eq!((orders.unseen(), orders.allowed(Ms(0), 4, 1)), (3, 0));
+        assert_eq!((orders.unseen(), orders.allowed(Ms(0), 4, &scaling(1))), (3, 0));
     }
 
     #[test]
@@ -363,19 +370,24 @@ mod tests {
     #[test]
     fn the_launch_rate_follows_the_size_before_the_launches() {
         let mut orders = orders();
-        assert_eq!(orders.allowed(Ms(0), 3, 3), 9);
-        assert_eq!(orders.allowed(Ms(0), 0, 3), 12, "the minimum, and as if it were there already");
-        assert_eq!(orders.allowed(Ms(0), 9, 3), 27);
+        let three = scaling(3);
+        let slow = Scaling { scale_out: ScaleOut { rate: Share(0.5) }, ..scaling(0) };
+        assert_eq!(orders.allowed(Ms(0), 0, &slow), 1, "one may always come");
+        assert_eq!(orders.allowed(Ms(0), 9, &slow), 4);
+        assert_eq!(orders.allowed(Ms(0), 3, &three), 9);
+        let none = orders.allowed(Ms(0), 0, &three);
+        assert_eq!(none, 12, "the minimum, and as if it were there already");
+        assert_eq!(orders.allowed(Ms(0), 9, &three), 27);
         let order = orders.give(Ms(0), &"a".into(), 27);
-        assert_eq!(orders.allowed(Ms(1_000), 36, 3), 0);
+        assert_eq!(orders.allowed(Ms(1_000), 36, &three), 0);
         orders.answer(Ms(0), &order, &Ok(()), 9);
-        assert_eq!(orders.allowed(Ms(15_000), 36, 3), 108);
+        assert_eq!(orders.allowed(Ms(15_000), 36, &three), 108);
     }
 
     #[test]
     fn what_the_start_launched_does_not_hold_up_the_first_step() {
         let mut orders = orders();
         orders.give(Ms(0), &"a".into(), 3);
-        assert_eq!(orders.allowed(Ms(3_000), 3, 3), 9);
+        assert_eq!(orders.allowed(Ms(3_000), 3, &scaling(3)), 9);
     }
 }

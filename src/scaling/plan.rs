@@ -1,6 +1,7 @@
 //! What is to be done, and the records that explain it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{InstanceId, Ms};
@@ -68,7 +69,7 @@ pub(super) struct Facts {
     /// Who is there.
     pub(super) count: Count,
     /// As configured.
-    pub(super) scaling: Scaling,
+    pub(super) scaling: Arc<Scaling>,
 }
 
 impl Facts {
@@ -97,7 +98,6 @@ impl Facts {
     /// The demand and what it was made of, in words: `step to 840 rps, 70 rps per instance`.
     pub(super) fn demand_in_words(&self, winner: &str) -> String {
         let estimate = &self.estimate;
-        let per_instance = self.scaling.target_requests_per_second;
         let demand = match winner {
             "min" => format!("the minimum is {}", self.scaling.min),
             "step" => format!("step to {:.0} rps", estimate.offered_2s),
@@ -106,13 +106,17 @@ impl Facts {
             }
             _ => format!("{:.0} rps", estimate.rps()),
         };
-        format!("{demand}, {per_instance} rps per instance")
+        match self.scaling.stated_rate() {
+            Some(rate) => format!("{demand}, {rate} rps per instance"),
+            None => demand,
+        }
     }
 
     fn terms(&self) -> BTreeMap<&'static str, f64> {
         let Self { estimate, want, count, scaling } = self;
         let number = |count: u32| f64::from(count);
-        BTreeMap::from([
+        let target = scaling.stated_rate().map(|rate| ("target", rate));
+        let terms = [
             ("offered_10s", estimate.offered_10s),
             ("offered_2s", estimate.offered_2s),
             ("backlog", estimate.backlog),
@@ -120,7 +124,6 @@ impl Facts {
             ("queued", number(estimate.queued)),
             ("in_flight", number(estimate.in_flight)),
             ("saturated", number(estimate.saturated.into())),
-            ("target", scaling.target_requests_per_second),
             ("wanted", number(want.size)),
             ("size", number(count.size())),
             ("healthy", number(count.healthy)),
@@ -130,7 +133,8 @@ impl Facts {
             ("set_aside", number(count.aside)),
             ("min", number(scaling.min)),
             ("max", number(scaling.max)),
-        ])
+        ];
+        terms.into_iter().chain(target).collect()
     }
 }
 

@@ -3,6 +3,8 @@
 //! It has no clock, does no I/O, and draws chance (the jitter of backoffs) from its own seed, so a
 //! day of traffic and failures replays in a test, and always in the same way.
 
+use std::sync::Arc;
+
 use crate::base::{InstanceId, Ms, PoolId, ZoneId};
 use crate::model::{Machine, MachineState, Scaling, Sight};
 use crate::provision::{Capabilities, Failure, LaunchOrder};
@@ -73,7 +75,7 @@ impl Scaler {
             self.retire(now, &members, &mut plan);
             return plan;
         }
-        let Some(scaling) = sight.row.pool.scaling else {
+        let Some(scaling) = &sight.row.pool.scaling else {
             plan.desired = self.listed;
             return plan;
         };
@@ -81,7 +83,7 @@ impl Scaler {
         let found = self.trouble.assess(now, &members);
         let mut zones = self.zones(now, &members, capabilities);
         let facts = self.facts(scaling, &members, &found, capabilities);
-        let verdict = self.size.settle(now, &facts.want, &scaling, &facts.count, found.outage);
+        let verdict = self.size.settle(now, &facts.want, scaling, &facts.count, found.outage);
         let scene = Scene {
             now,
             members: &members,
@@ -134,7 +136,7 @@ impl Scaler {
 
     fn facts(
         &self,
-        scaling: Scaling,
+        scaling: &Arc<Scaling>,
         members: &[Member<'_>],
         found: &Assessment,
         capabilities: &Capabilities,
@@ -143,9 +145,9 @@ impl Scaler {
         let ceilings = [("provider", capabilities.max_instances), ("quota", self.orders.quota())];
         Facts {
             estimate,
-            want: size::want(&estimate, &scaling, &ceilings),
+            want: size::want(&estimate, scaling, &ceilings),
             count: Count::of(members, self.orders.unseen(), found.stranded),
-            scaling,
+            scaling: Arc::clone(scaling),
         }
     }
 
@@ -270,7 +272,7 @@ impl Scaler {
             self.tell(scene, Refusal { kind: "no room", reason }, plan);
             return 0;
         }
-        let rate = self.orders.allowed(now, scene.facts.count.size(), scene.facts.scaling.min);
+        let rate = self.orders.allowed(now, scene.facts.count.size(), &scene.facts.scaling);
         let mut allowed = count;
         for (name, bound) in [("room", room), ("launch-rate", rate)] {
             if allowed > bound {

@@ -40,7 +40,8 @@ pub(super) fn want(
     scaling: &Scaling,
     ceilings: &[(&'static str, Option<u32>)],
 ) -> Want {
-    let per_instance = scaling.target_requests_per_second;
+    // Without a stated rate no demand asks for more than the minimum.
+    let per_instance = scaling.stated_rate().unwrap_or(f64::INFINITY);
     let raw = instances_for(estimate.rps(), per_instance);
     let mut want = Want {
         size: raw,
@@ -217,17 +218,10 @@ impl Size {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Share;
-    use crate::model::ScaleIn;
     use proptest::prelude::*;
 
     fn scaling(min: u32, max: u32) -> Scaling {
-        Scaling {
-            min,
-            max,
-            target_requests_per_second: 70.0,
-            scale_in: ScaleIn { hold: Duration::from_secs(300), rate: Share(0.1) },
-        }
+        Scaling::new(min, max, 70.0)
     }
 
     fn rate(rps: f64) -> Estimate {
@@ -269,10 +263,7 @@ mod tests {
             span in 0u32..200,
             quota in proptest::option::of(0u32..300),
         ) {
-            let scaling = Scaling {
-                target_requests_per_second: per_instance,
-                ..scaling(min, min + span)
-            };
+            let scaling = Scaling::new(min, min + span, per_instance);
             let less = Estimate { backlog, ..rate(rps) };
             let more = Estimate { backlog, ..rate(rps + more) };
             let less = want(&less, &scaling, &[("quota", quota)]);

@@ -259,13 +259,7 @@ fn scaling_and_provisioner() {
     let full = format!("{LISTENER}{PROVISIONED}");
     check(&full, &[]);
     for (from, to, expected) in [
-        (
-            "min = 3",
-            "min = 0",
-            vec![
-                "8:7: pool.web.scaling.min: 0 is not available in this version yet (comes with scale to zero)",
-            ],
-        ),
+        ("min = 3", "min = 0", vec![]),
         ("min = 3", "min = 13", vec!["8:7: pool.web.scaling.min: min 13 is above max 12"]),
         ("max = 12", "max = 0", vec!["9:7: pool.web.scaling.max: 0 is less than 1"]),
         ("max = 12", "", vec!["7:11: pool.web.scaling.max: is missing"]),
@@ -373,13 +367,13 @@ fn scaling_and_provisioner() {
     check(
         &format!(
             "{}{}",
-            full.replace("max = 12", "").replace("min = 3", "min = 0"),
+            full.replace("max = 12", "").replace("min = 3", "min = -1"),
             PROVISIONED.replace("pool.web", "pool.api").replace("command", "comand"),
         ),
         &[
             "6:8: pool.web.port: 8000 is the port of the pool \"api\" too",
             "7:11: pool.web.scaling.max: is missing",
-            "8:7: pool.web.scaling.min: 0 is not available",
+            "8:7: pool.web.scaling.min: -1 is less than 0",
             "21:11: pool.api.provisioner.command: is missing",
             "23:1: pool.api.provisioner.comand: unknown key; did you mean \"command\"?",
         ],

@@ -8,6 +8,7 @@ mod listeners;
 mod meaning;
 mod reference;
 mod rewrites;
+mod scaling;
 mod upstreams;
 mod values;
 

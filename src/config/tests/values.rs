@@ -53,7 +53,7 @@ fn the_smallest_file_has_the_documented_defaults() {
     assert_eq!(pool.health.check, HealthCheck::Tcp);
     assert_eq!((pool.health.interval, pool.health.timeout), (secs(5), secs(2)));
     assert_eq!((pool.health.rise, pool.health.fall), (2, 3));
-    assert_eq!((pool.scaling, pool.provisioning), (None, None));
+    assert_eq!((&pool.scaling, &pool.provisioning), (&None, &None));
     let [first, second] = pool.instances.as_slice() else { panic!("two instances") };
     assert_eq!(first.id.as_str(), "10.0.1.4:80");
     assert_eq!((first.zone.as_str(), second.zone.as_str()), ("1", "2"));
@@ -73,8 +73,8 @@ fn the_shipped_file() {
     assert_eq!(pool.health.check, HealthCheck::Http { path: "/healthz".into() });
     assert_eq!((pool.health.interval, pool.health.timeout), (secs(2), secs(1)));
     assert_eq!(pool.drain_timeout, secs(30));
-    let scaling = pool.scaling.expect("it is scaled");
-    assert_eq!((scaling.min, scaling.max, scaling.target_requests_per_second), (3, 12, 70.0));
+    let scaling = pool.scaling.as_ref().expect("it is scaled");
+    assert_eq!((scaling.min, scaling.max, scaling.stated_rate()), (3, 12, Some(70.0)));
     assert_eq!((scaling.scale_in.hold, scaling.scale_in.rate), (secs(20), Share(0.5)));
     let Some(Provisioning::Process(process)) = &pool.provisioning else { panic!("provisioned") };
     assert_eq!(process.command.join(" "), "{self} whoami --listen {address} --rate 100");
@@ -209,7 +209,7 @@ fn unusual_values() {
     let provisioned = PROVISIONED.replace("= 70", "= 0.5\nscale_in.hold = \"0s\"");
     let listener = "[[listener]]\nbind = \"127.0.0.1:80\"\npool = \"web\"\n";
     let scaling = web(&format!("{listener}{provisioned}")).scaling.expect("it is scaled");
-    assert_eq!(scaling.target_requests_per_second, 0.5);
+    assert_eq!(scaling.stated_rate(), Some(0.5));
     assert_eq!(scaling.scale_in.hold, Duration::ZERO);
 }
 
@@ -298,10 +298,10 @@ scaling.max = 6
     assert_eq!(config.listeners[0].timeouts.idle, secs(1));
     let api = config.pool(&PoolId::new("api")).expect("there is one");
     assert_eq!((api.timeouts.idle, api.timeouts.connect), (secs(6), secs(4)));
-    assert_eq!(api.scaling.map(|scaling| scaling.max), Some(6));
+    assert_eq!(api.scaling.as_ref().map(|scaling| scaling.max), Some(6));
     // Inherited scaling does not make a scaled pool of one that has no provisioner.
     let web = config.pool(&PoolId::new("web")).expect("there is one");
-    assert_eq!((web.scaling, web.queue.max), (None, 9));
+    assert_eq!((&web.scaling, web.queue.max), (&None, 9));
     assert_eq!(web.instances[0].address.to_string(), "10.0.0.1:7");
 }
 

@@ -48,12 +48,10 @@ fn pool(id: &str, instances: Vec<StaticInstance>) -> Pool {
 
 fn provisioned(id: &str, instances: Vec<StaticInstance>) -> Pool {
     Pool {
-        scaling: Some(Scaling {
-            min: 2,
-            max: 9,
-            target_requests_per_second: 10.0,
+        scaling: Some(Arc::new(Scaling {
             scale_in: ScaleIn { hold: SECOND, rate: Share(0.1) },
-        }),
+            ..Scaling::new(2, 9, 10.0)
+        })),
         provisioning: Some(Provisioning::Process(ProcessSettings {
             command: vec!["true".into()],
             zones: vec!["a".into(), "b".into()],

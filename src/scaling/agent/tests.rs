@@ -194,12 +194,10 @@ fn pool() -> Pool {
             rise: 1,
             fall: 1,
         },
-        scaling: Some(Scaling {
-            min: 2,
-            max: 6,
-            target_requests_per_second: 100.0,
+        scaling: Some(Arc::new(Scaling {
             scale_in: ScaleIn { hold: Duration::ZERO, rate: Share(0.1) },
-        }),
+            ..Scaling::new(2, 6, 100.0)
+        })),
         provisioning: None,
     }
 }

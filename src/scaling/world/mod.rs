@@ -12,8 +12,8 @@ use std::time::Duration;
 use crate::base::{Entropy, InstanceId, Ms, Share, ZoneId};
 use crate::model::{
     Admin, Balance, Health, HealthCheck, HealthSettings, Instance, InstanceRow, Life, Limit,
-    Machine, MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, ScaleIn, Scaling, Sight,
-    Slot, Standing, UpstreamSettings, Window,
+    Machine, MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, Scaling, Sight, Slot,
+    Standing, UpstreamSettings, Window,
 };
 use crate::provision::{Capabilities, Failure, LaunchOrder, Resize};
 use crate::scaling::{Plan, Record, Scaler};
@@ -99,12 +99,7 @@ impl World {
             now: Ms(1_000_000),
             entropy: Entropy::seeded(seed),
             scaler: Scaler::new(&"web".into(), seed),
-            scaling: Scaling {
-                min,
-                max,
-                target_requests_per_second: 70.0,
-                scale_in: ScaleIn { hold: Duration::from_secs(300), rate: Share(0.1) },
-            },
+            scaling: Scaling::new(min, max, 70.0),
             capabilities: Capabilities {
                 zones: ["a", "b", "c"].map(ZoneId::new).into(),
                 max_instances: None,
@@ -363,7 +358,7 @@ impl World {
             now: self.now,
             windows: self.windows.iter().copied().collect(),
             row: PoolRow {
-                pool: Arc::new(pool(self.scaling)),
+                pool: Arc::new(pool(self.scaling.clone())),
                 instances,
                 ordered: Vec::new(),
                 desired: 0,
@@ -486,7 +481,7 @@ fn pool(scaling: Scaling) -> Pool {
             rise: 2,
             fall: 3,
         },
-        scaling: Some(scaling),
+        scaling: Some(Arc::new(scaling)),
         provisioning: None,
     }
 }

@@ -1,6 +1,7 @@
 //! Days that a pool may have.
 
 use super::*;
+use crate::model::ScaleIn;
 
 /// A pool at rest, with nobody to blame for it.
 fn settled(world: &mut World, seconds: u64) {

@@ -1,0 +1,171 @@
+//! What is set for the scaling agent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{LISTENER, PROVISIONED, check, good};
+use crate::base::{Share, SizeId};
+use crate::model::{
+    Limit, Prediction, RateTarget, Resizing, Roll, ScaleIn, ScaleOut, Scaling, ScalingMode,
+    SizeClass, Standby, ZoneBalance, ZoneRedundancy,
+};
+
+/// A pool that is right, with `lines` in its scaling from line 11 on.
+fn with(lines: &str) -> String {
+    let full = format!("{LISTENER}{PROVISIONED}");
+    full.replace("= 70\n", &format!("= 70\n{lines}\n"))
+}
+
+/// What is meant by `lines`.
+fn scaling(lines: &str) -> Arc<Scaling> {
+    let config = good(&with(lines)).config;
+    Arc::clone(config.pools[0].scaling.as_ref().expect("it is scaled"))
+}
+
+#[test]
+fn what_is_not_written_is_as_the_model_says() {
+    assert_eq!(*scaling(""), Scaling::new(3, 12, 70.0));
+}
+
+#[test]
+fn every_key_is_understood() {
+    let secs = Duration::from_secs;
+    let found = scaling(
+        r#"mode = "recommend"
+target_in_flight = 8
+target_latency = "200ms"
+prediction = "forecast-only"
+standby = "20%"
+zone_redundancy = "n+1"
+zone_balance = "strict"
+scale_out = { rate = "900%" }
+scale_in = { hold = "1m", rate = "50%" }
+lead_time = "4m"
+max_pending = "unlimited"
+size = "large"
+sizes = [{ name = "small", cost = 0.5 }, { name = "large", units = 4 }]
+resize = "auto"
+roll = { batch = "50%", max_unhealthy = "10%", pause = "30s" }"#,
+    );
+    let size = |name: &str, units, cost| SizeClass { name: SizeId::new(name), units, cost };
+    let expected = Scaling {
+        mode: ScalingMode::Recommend,
+        min: 3,
+        max: 12,
+        target_requests_per_second: Some(RateTarget::Stated(70.0)),
+        target_in_flight: Some(8.0),
+        target_latency: Some(Duration::from_millis(200)),
+        prediction: Prediction::ForecastOnly,
+        standby: Standby::Share(Share(0.2)),
+        zone_redundancy: ZoneRedundancy::OneZone,
+        zone_balance: ZoneBalance::Strict,
+        scale_out: ScaleOut { rate: Share(9.0) },
+        scale_in: ScaleIn { hold: secs(60), rate: Share(0.5) },
+        lead_time: Some(secs(240)),
+        max_pending: Limit::Unlimited,
+        size: Some(size("large", 4, 4.0)),
+        sizes: vec![size("small", 1, 0.5), size("large", 4, 4.0)],
+        resize: Resizing::Auto,
+        roll: Roll { batch: Share(0.5), max_unhealthy: Share(0.1), pause: secs(30) },
+    };
+    assert_eq!(*found, expected);
+}
+
+#[test]
+fn sizes() {
+    let size = |lines: &str| scaling(lines).size.clone().map(|size| (size.name, size.units));
+    assert_eq!(size(""), None);
+    assert_eq!(size("size = \"d4\""), Some(("d4".into(), 1)), "the provider may know it");
+    assert_eq!(size("sizes = [{ name = \"a\", units = 2 }]"), Some(("a".into(), 2)));
+}
+
+#[test]
+fn other_targets_do_instead() {
+    let target = |lines: &str| {
+        let text = with("").replace("target_requests_per_second = 70", lines);
+        let config = good(&text).config;
+        Arc::clone(config.pools[0].scaling.as_ref().expect("it is scaled"))
+    };
+    let learnt = target("target_requests_per_second = \"learn\"");
+    assert_eq!(learnt.target_requests_per_second, Some(RateTarget::Learn));
+    for lines in ["target_in_flight = 0.5", "target_latency = \"1s\""] {
+        assert_eq!(target(lines).target_requests_per_second, None);
+    }
+    let nothing = with("").replace("target_requests_per_second = 70", "");
+    check(&nothing, &["7:11: pool.web.scaling.target_requests_per_second: is missing; write the"]);
+    let inherited = format!("[defaults.scaling]\ntarget_in_flight = 2\n{nothing}");
+    good(&inherited);
+}
+
+#[test]
+fn faults() {
+    for (lines, expected) in [
+        ("mode = \"on\"", "11:8: pool.web.scaling.mode: \"on\" is not one of \"enforce\", "),
+        (
+            "target_in_flight = 0",
+            "11:20: pool.web.scaling.target_in_flight: must be a number above 0",
+        ),
+        ("target_latency = \"0s\"", "11:18: pool.web.scaling.target_latency: must be at least"),
+        ("prediction = true", "11:14: pool.web.scaling.prediction: must be one of \"on\", "),
+        (
+            "standby = 0.2",
+            "11:11: pool.web.scaling.standby: must be a whole number or a share such as \"20%\"",
+        ),
+        (
+            "standby = \"120%\"",
+            "11:11: pool.web.scaling.standby: \"120%\" is more than the whole, \"100%\"",
+        ),
+        (
+            "zone_redundancy = \"n+2\"",
+            "11:19: pool.web.scaling.zone_redundancy: \"n+2\" is not one",
+        ),
+        (
+            "scale_out.rate = 300",
+            "11:18: pool.web.scaling.scale_out.rate: 300 has no unit; did you mean \"300%\"?",
+        ),
+        (
+            "scale_out.rate = \"0%\"",
+            "11:18: pool.web.scaling.scale_out.rate: must be more than \"0%\"",
+        ),
+        (
+            "scale_out.rate = \"10001%\"",
+            "11:18: pool.web.scaling.scale_out.rate: \"10001%\" is more than \"10000%\"",
+        ),
+        ("lead_time = 90", "11:13: pool.web.scaling.lead_time: 90 has no unit"),
+        (
+            "lead_time = \"automatic\"",
+            "11:13: pool.web.scaling.lead_time: \"automatic\" is not a duration",
+        ),
+        ("max_pending = 0", "11:15: pool.web.scaling.max_pending: 0 is less than 1; write"),
+        ("sizes = []", "11:9: pool.web.scaling.sizes: is an empty list; leave it out"),
+        (
+            "sizes = [{ name = \"a\" }, { name = \"a\" }]",
+            "11:35: pool.web.scaling.sizes.a.name: the size \"a\" is there twice",
+        ),
+        (
+            "sizes = [{ units = 2 }]\nsize = \"a\"",
+            "11:10: pool.web.scaling.sizes[1].name: is missing",
+        ),
+        (
+            "sizes = [{ name = \"small\", cost = 0 }]",
+            "11:35: pool.web.scaling.sizes.small.cost: must be a number above 0",
+        ),
+        (
+            "sizes = [{ name = \"small\" }]\nsize = \"smal\"",
+            "12:8: pool.web.scaling.size: there is no size \"smal\"; did you mean \"small\"?",
+        ),
+        (
+            "resize = \"auto\"",
+            "11:10: pool.web.scaling.resize: needs two sizes to choose from, and there is none",
+        ),
+        (
+            "resize = \"recommend\"\nsizes = [{ name = \"a\" }]",
+            "11:10: pool.web.scaling.resize: needs two sizes to choose from, and there is one",
+        ),
+        ("roll.batch = 20", "11:14: pool.web.scaling.roll.batch: 20 has no unit; did you mean"),
+    ] {
+        check(&with(lines), &[expected]);
+    }
+    let one_zone = with("zone_redundancy = \"n+1\"").replace("[\"a\", \"b\"]", "[\"a\"]");
+    check(&one_zone, &["11:19: pool.web.scaling.zone_redundancy: \"n+1\" needs another zone"]);
+}
