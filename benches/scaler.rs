@@ -13,6 +13,7 @@ use tidegate::model::{
 };
 use tidegate::provision::{Capabilities, Resize};
 use tidegate::scaling::Scaler;
+use tidegate::scaling::law::Moment;
 
 const ZONES: [&str; 3] = ["a", "b", "c"];
 
@@ -103,7 +104,7 @@ fn decide(criterion: &mut Criterion) {
             let sight = sight(count, &machines, u64::from(count) * 95 * load);
             let mut before = Scaler::new(&"web".into(), 1);
             before.decide(
-                Ms(119_000),
+                Moment { now: Ms(119_000), wall_s: 119 },
                 &Sight { windows: Vec::new(), ..sight.clone() },
                 &machines,
                 &capabilities,
@@ -111,7 +112,14 @@ fn decide(criterion: &mut Criterion) {
             criterion.bench_function(&format!("decide/{count}/{name}"), |bencher| {
                 bencher.iter_batched_ref(
                     || before.clone(),
-                    |scaler| scaler.decide(Ms(120_000), &sight, &machines, &capabilities),
+                    |scaler| {
+                        scaler.decide(
+                            Moment { now: Ms(120_000), wall_s: 120 },
+                            &sight,
+                            &machines,
+                            &capabilities,
+                        )
+                    },
                     BatchSize::SmallInput,
                 );
             });

@@ -20,6 +20,7 @@ use crate::base::clock::wall_seconds;
 use crate::base::{Clock, InstanceId, Ms, PoolId};
 use crate::model::{AgentReport, Machine, Sight};
 use crate::provision::{Capabilities, Failure, LaunchOrder, Provisioner};
+use crate::scaling::law::Moment;
 use crate::scaling::{Journal, Plan, Record, Scaler};
 
 /// A list that takes longer has failed.
@@ -173,7 +174,8 @@ impl Agent {
             self.report(AgentReport::Retired { pool }).await?;
             return ControlFlow::Break(());
         }
-        let plan = self.scaler.decide(sight.now, &sight, &machines, &self.capabilities);
+        let moment = Moment { now: sight.now, wall_s: wall_seconds() as i64 };
+        let plan = self.scaler.decide(moment, &sight, &machines, &self.capabilities);
         self.desired = plan.desired;
         let deadline = sight.now + sight.row.pool.drain_timeout;
         self.carry_out(plan, deadline, &provisioner).await

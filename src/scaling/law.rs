@@ -5,9 +5,15 @@
 //! outside simulator do so: it is the same code in each.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::base::Ms;
-use crate::model::Scaling;
+use crate::model::{Scaling, Window};
+use crate::scaling::capacity::Capacity;
+use crate::scaling::demand::{Demand, Estimate, Foresight};
+use crate::scaling::plan::Facts;
+use crate::scaling::roster::Count;
+use crate::scaling::size::{self, Size, Verdict, Want};
 
 /// When something is decided.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,30 +74,106 @@ pub struct Sizing {
 /// The law of one pool, with what it remembers.
 #[derive(Clone, Debug, Default)]
 pub struct Law {
-    arrivals: Vec<f64>,
+    demand: Demand,
+    capacity: Capacity,
+    size: Size,
 }
 
 impl Law {
     /// What follows from one more second.
     pub fn decide(
         &mut self,
-        _moment: Moment,
+        moment: Moment,
+        second: &Second,
+        presence: &Presence,
+        scaling: &Arc<Scaling>,
+    ) -> Sizing {
+        self.see(moment, 1.0, second, presence, scaling);
+        let count = Count {
+            healthy: presence.warming + presence.ready,
+            removable: presence.warming + presence.ready,
+            pending: presence.pending,
+            unhealthy: presence.unhealthy,
+            draining: presence.draining,
+            ..Count::default()
+        };
+        let want = self.want(count.healthy, scaling, &[]);
+        let verdict = self.settle(moment.now, &want, scaling, &count, false);
+        let facts = Facts { estimate: self.estimate(), want, count, scaling: Arc::clone(scaling) };
+        let (from, to) = (count.carrying(), verdict.desired);
+        let held = verdict.refusal.map(|refusal| refusal.reason);
+        let words = facts.demand_in_words(facts.want.winner);
+        let reason = match held {
+            Some(held) => format!("{from}→{to}: {words}; {held}"),
+            None => format!("{from}→{to}: {words}"),
+        };
+        let terms = facts.terms();
+        Sizing { desired: to, winner: facts.want.winner, terms, clamps: facts.want.clamps, reason }
+    }
+
+    /// Takes those of `windows` (oldest first) that it has not seen. The wall clock is that of the
+    /// newest.
+    pub(super) fn ingest(
+        &mut self,
+        moment: Moment,
+        windows: &[Window],
+        presence: &Presence,
+        scaling: &Scaling,
+    ) {
+        let Some(newest) = windows.last() else { return };
+        let seen = self.demand.seen();
+        for window in windows.iter().filter(|window| window.ended > seen) {
+            let ago = newest.ended.since(window.ended).as_secs() as i64;
+            let moment = Moment { now: window.ended, wall_s: moment.wall_s - ago };
+            let second = Second {
+                offered: window.offered as f64,
+                completed: window.completed as f64,
+                shed: window.shed as f64,
+                queued: f64::from(window.queued),
+                in_flight: f64::from(window.in_flight) + f64::from(window.queued),
+                latency_s: None,
+            };
+            self.see(moment, window.seconds, &second, presence, scaling);
+        }
+    }
+
+    fn see(
+        &mut self,
+        moment: Moment,
+        seconds: f64,
         second: &Second,
         presence: &Presence,
         scaling: &Scaling,
-    ) -> Sizing {
-        self.arrivals.push(second.offered);
-        let last = &self.arrivals[self.arrivals.len().saturating_sub(30)..];
-        let rate = last.iter().sum::<f64>() / last.len() as f64;
-        let wanted = (rate / scaling.stated_rate().unwrap_or(f64::INFINITY)).ceil() as u32;
-        let desired = wanted.clamp(scaling.min, scaling.max);
-        let from = presence.pending + presence.warming + presence.ready;
-        Sizing {
-            desired,
-            winner: "now",
-            terms: BTreeMap::from([("rate_30s", rate)]),
-            clamps: Vec::new(),
-            reason: format!("{from}→{desired}: {rate:.0} rps"),
-        }
+    ) {
+        self.demand.see(moment, seconds, second, presence, &Foresight::of(scaling));
+        self.capacity.see(seconds, second, presence);
+    }
+
+    /// The demand as of the newest second.
+    pub(super) fn estimate(&self) -> Estimate {
+        self.demand.estimate()
+    }
+
+    /// The size that the demand asks for of a pool in which so many serve.
+    pub(super) fn want(
+        &self,
+        serving: u32,
+        scaling: &Scaling,
+        ceilings: &[(&'static str, Option<u32>)],
+    ) -> Want {
+        let capacity = self.capacity.per_instance();
+        size::want(&self.demand.estimate(), serving, capacity, scaling, ceilings)
+    }
+
+    /// What is to become of the size.
+    pub(super) fn settle(
+        &mut self,
+        now: Ms,
+        want: &Want,
+        scaling: &Scaling,
+        count: &Count,
+        outage: bool,
+    ) -> Verdict {
+        self.size.settle(now, want, scaling, count, outage)
     }
 }

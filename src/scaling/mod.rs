@@ -6,7 +6,9 @@
 //! thin shell that carries a plan out, once a second; the next tick is the retry. [`Journal`] keeps
 //! what was decided and why. One idea a file:
 //!
-//! - `demand`: what the pool is asked for, from the windows of the last seconds
+//! - [`law`]: the number, from what was seen second by second; the same live and in simulations
+//! - `demand`: what the pool is asked for, now and one lead time ahead
+//! - `capacity`: what one instance takes, where nobody says
 //! - `roster`: who is there, from the provider's list joined with the pool's standings
 //! - `replacement`: what is broken, and whether replacing it would help
 //! - `size`: how many instances there should be, and how fast their number may fall
@@ -21,6 +23,7 @@
 //! shrinks while something boots; what was ordered is not ordered twice.
 
 mod agent;
+mod capacity;
 mod demand;
 pub mod ending;
 mod journal;

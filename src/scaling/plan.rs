@@ -100,30 +100,56 @@ impl Facts {
         let estimate = &self.estimate;
         let demand = match winner {
             "min" => format!("the minimum is {}", self.scaling.min),
-            "step" => format!("step to {:.0} rps", estimate.offered_2s),
-            "backlog" => {
-                format!("{:.0} rps, and {} queued", estimate.arrivals(), estimate.queued)
+            "step" => {
+                format!("step {:.0}→{:.0} rps", estimate.rate_30s, estimate.arrivals().0)
             }
+            "growth" => format!(
+                "{:.0} rps, which may grow by {:.0} % in {:.0} s",
+                estimate.rate_30s,
+                (estimate.growth - 1.0) * 100.0,
+                estimate.lead_s
+            ),
+            "season" => format!(
+                "{:.0} rps, and {:.0} at this time of day",
+                estimate.rate_30s,
+                estimate.arrivals().0
+            ),
+            "backlog" => {
+                format!("{:.0} rps, and {:.0} queued", estimate.rate_30s, estimate.queued)
+            }
+            "in_flight" => format!("{:.0} in flight", estimate.in_flight),
+            "latency" => {
+                format!("{:.0} ms on average", estimate.latency_s.unwrap_or_default() * 1_000.0)
+            }
+            "waiting" => format!("{:.0} in flight or waiting", estimate.in_flight),
             _ => format!("{:.0} rps", estimate.rps()),
         };
-        match self.scaling.stated_rate() {
-            Some(rate) => format!("{demand}, {rate} rps per instance"),
+        match self.want.per_instance {
+            Some(rate) => format!("{demand}, {rate:.0} rps per instance"),
             None => demand,
         }
     }
 
-    fn terms(&self) -> BTreeMap<&'static str, f64> {
+    pub(super) fn terms(&self) -> BTreeMap<&'static str, f64> {
         let Self { estimate, want, count, scaling } = self;
         let number = |count: u32| f64::from(count);
-        let target = scaling.stated_rate().map(|rate| ("target", rate));
+        let known = [
+            ("target", want.per_instance),
+            ("step", estimate.step),
+            ("season", estimate.season),
+            ("latency", estimate.latency_s),
+        ];
+        let known = known.into_iter().filter_map(|(name, value)| Some((name, value?)));
         let terms = [
-            ("offered_10s", estimate.offered_10s),
-            ("offered_2s", estimate.offered_2s),
+            ("rate_30s", estimate.rate_30s),
+            ("rate_8s", estimate.rate_8s),
+            ("rate_2s", estimate.rate_2s),
+            ("growth", estimate.growth),
+            ("lead", estimate.lead_s),
             ("backlog", estimate.backlog),
             ("demand", estimate.rps()),
-            ("queued", number(estimate.queued)),
-            ("in_flight", number(estimate.in_flight)),
-            ("saturated", number(estimate.saturated.into())),
+            ("queued", estimate.queued),
+            ("in_flight", estimate.in_flight),
             ("wanted", number(want.size)),
             ("size", number(count.size())),
             ("healthy", number(count.healthy)),
@@ -134,7 +160,7 @@ impl Facts {
             ("min", number(scaling.min)),
             ("max", number(scaling.max)),
         ];
-        terms.into_iter().chain(target).collect()
+        terms.into_iter().chain(known).collect()
     }
 }
 

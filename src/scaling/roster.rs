@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::base::{InstanceId, Ms, ZoneId};
 use crate::model::{Admin, Health, InstanceRow, Life, Machine, MachineState};
+use crate::scaling::law::Presence;
 
 /// How long an instance may take from its order to its first passed probe.
 pub(super) const BOOT_ALLOWANCE: Duration = Duration::from_secs(120);
@@ -281,6 +282,17 @@ impl Count {
         }
         count.pending = count.pending.saturating_sub(stranded);
         count
+    }
+
+    /// Who is there, as the control law counts.
+    pub(super) fn presence(&self) -> Presence {
+        Presence {
+            pending: self.pending + self.stranded,
+            warming: 0,
+            ready: self.healthy,
+            draining: self.draining,
+            unhealthy: self.unhealthy,
+        }
     }
 
     /// What serves, or will.

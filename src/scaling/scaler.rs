@@ -8,22 +8,21 @@ use std::sync::Arc;
 use crate::base::{InstanceId, Ms, PoolId, ZoneId};
 use crate::model::{Machine, MachineState, Scaling, Sight};
 use crate::provision::{Capabilities, Failure, LaunchOrder};
-use crate::scaling::demand::Demand;
 use crate::scaling::journal::Record;
+use crate::scaling::law::{Law, Moment};
 use crate::scaling::orders::Orders;
 use crate::scaling::placement::Zones;
 use crate::scaling::plan::{Facts, Plan, Refusal, Refusals};
 use crate::scaling::replacement::{Assessment, Trouble};
 use crate::scaling::roster::{Asked, BOOT_ALLOWANCE, Count, Member, Roster, Stage};
-use crate::scaling::size::{self, Size, Verdict};
+use crate::scaling::size::Verdict;
 
 /// Decides for one pool, and remembers what it must between decisions.
 #[derive(Clone, Debug)]
 pub struct Scaler {
-    demand: Demand,
+    law: Law,
     roster: Roster,
     trouble: Trouble,
-    size: Size,
     orders: Orders,
     refusals: Refusals,
     /// How many were in the last list.
@@ -47,10 +46,9 @@ impl Scaler {
     /// tokens of orders, and seeds the jitter.
     pub fn new(pool: &PoolId, nonce: u64) -> Self {
         Self {
-            demand: Demand::default(),
+            law: Law::default(),
             roster: Roster::default(),
             trouble: Trouble::default(),
-            size: Size::default(),
             orders: Orders::new(pool, nonce),
             refusals: Refusals::default(),
             listed: 0,
@@ -61,14 +59,14 @@ impl Scaler {
     /// What is to be done now, given what the steward sees and what the provider says exists.
     pub fn decide(
         &mut self,
-        now: Ms,
+        moment: Moment,
         sight: &Sight,
         machines: &[Machine],
         capabilities: &Capabilities,
     ) -> Plan {
+        let now = moment.now;
         let members = self.roster.observe(now, &sight.row.instances, machines);
         self.orders.see(now, machines, &members);
-        self.demand.ingest(&sight.windows);
         self.listed = machines.iter().filter(|machine| !has_failed(machine)).count() as u32;
         let mut plan = Plan::default();
         if sight.retired {
@@ -82,8 +80,10 @@ impl Scaler {
 
         let found = self.trouble.assess(now, &members);
         let mut zones = self.zones(now, &members, capabilities);
-        let facts = self.facts(scaling, &members, &found, capabilities);
-        let verdict = self.size.settle(now, &facts.want, scaling, &facts.count, found.outage);
+        let count = Count::of(&members, self.orders.unseen(), found.stranded);
+        self.law.ingest(moment, &sight.windows, &count.presence(), scaling);
+        let facts = self.facts(scaling, count, capabilities);
+        let verdict = self.law.settle(now, &facts.want, scaling, &facts.count, found.outage);
         let scene = Scene {
             now,
             members: &members,
@@ -134,19 +134,12 @@ impl Scaler {
         self.orders.unseen() == 0
     }
 
-    fn facts(
-        &self,
-        scaling: &Arc<Scaling>,
-        members: &[Member<'_>],
-        found: &Assessment,
-        capabilities: &Capabilities,
-    ) -> Facts {
-        let estimate = self.demand.estimate();
+    fn facts(&self, scaling: &Arc<Scaling>, count: Count, capabilities: &Capabilities) -> Facts {
         let ceilings = [("provider", capabilities.max_instances), ("quota", self.orders.quota())];
         Facts {
-            estimate,
-            want: size::want(&estimate, scaling, &ceilings),
-            count: Count::of(members, self.orders.unseen(), found.stranded),
+            estimate: self.law.estimate(),
+            want: self.law.want(count.healthy, scaling, &ceilings),
+            count,
             scaling: Arc::clone(scaling),
         }
     }

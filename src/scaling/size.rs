@@ -14,46 +14,52 @@ use crate::scaling::demand::Estimate;
 use crate::scaling::plan::Refusal;
 use crate::scaling::roster::Count;
 
-/// A smaller size is taken only if the demand stays below this share of what it carries.
-const DEAD_BAND: f64 = 0.95;
+/// An operator states what an instance carries in steady state, which is this share of what it takes at
+/// most: beyond, waiting times rise steeply (M/M/c).
+const STEADY: f64 = 0.82;
+/// A smaller size is taken only if it is smaller by this share…
+const DEAD_BAND: f64 = 0.05;
+/// …and by this many.
+const DEAD_BAND_LEAST: f64 = 0.5;
 /// The removals of this long are bounded together.
 const RATE_PERIOD: Duration = Duration::from_secs(60);
+/// Latency says that there are too few, and not by how much: the size is at most doubled for it, and at
+/// most halved.
+const LATENCY_MOST: f64 = 2.0;
 
 /// What the demand asks for, before anything that was.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Want {
     /// The size, within its bounds.
     pub(super) size: u32,
-    /// The least size that may be shrunk to.
-    pub(super) roomy: u32,
     /// The largest size now.
     pub(super) max: u32,
+    /// What one instance carries in steady state, in requests per second; `None` if that is neither
+    /// stated nor learnt.
+    pub(super) per_instance: Option<f64>,
     /// Which term decided.
     pub(super) winner: &'static str,
     /// Each bound that was applied.
     pub(super) clamps: Vec<String>,
 }
 
-/// The size that `estimate` asks for. `ceilings` are upper bounds beside `max`, with their names.
+/// The size that `estimate` asks for of a pool in which `serving` serve, each of which was seen to take
+/// `capacity` requests per second at most. `ceilings` are upper bounds beside `max`, with their names.
 pub(super) fn want(
     estimate: &Estimate,
+    serving: u32,
+    capacity: Option<f64>,
     scaling: &Scaling,
     ceilings: &[(&'static str, Option<u32>)],
 ) -> Want {
-    // Without a stated rate no demand asks for more than the minimum.
-    let per_instance = scaling.stated_rate().unwrap_or(f64::INFINITY);
-    let raw = instances_for(estimate.rps(), per_instance);
-    let mut want = Want {
-        size: raw,
-        roomy: instances_for(estimate.rps(), per_instance * DEAD_BAND).max(scaling.min),
-        max: scaling.max,
-        winner: match estimate.step {
-            _ if raw > instances_for(estimate.arrivals(), per_instance) => "backlog",
-            true => "step",
-            false => "rate",
-        },
-        clamps: Vec::new(),
-    };
+    let learnt = capacity.map(|capacity| capacity * STEADY);
+    let per_instance = scaling.target_requests_per_second.and_then(|t| t.stated().or(learnt));
+    let (raw, winner) = terms(estimate, serving, per_instance, scaling)
+        .into_iter()
+        .max_by_key(|(size, _)| *size)
+        // Nothing is known yet: what is there stays.
+        .unwrap_or((serving, "unknown"));
+    let mut want = Want { size: raw, max: scaling.max, per_instance, winner, clamps: Vec::new() };
     if want.size < scaling.min {
         want.clamp("min", scaling.min);
         want.winner = "min";
@@ -67,8 +73,40 @@ pub(super) fn want(
             want.winner = "max";
         }
     }
-    want.roomy = want.roomy.min(want.max);
     want
+}
+
+/// The size that each target asks for, with the term that decided it.
+fn terms(
+    estimate: &Estimate,
+    serving: u32,
+    per_instance: Option<f64>,
+    scaling: &Scaling,
+) -> Vec<(u32, &'static str)> {
+    let mut terms = Vec::new();
+    let waits = estimate.queued + estimate.in_flight > 0.0;
+    if let Some(per_instance) = per_instance {
+        let (arrivals, winner) = estimate.arrivals();
+        let (bare, all) =
+            (instances_for(arrivals, per_instance), instances_for(estimate.rps(), per_instance));
+        terms.push((all, if all > bare { "backlog" } else { winner }));
+    } else if scaling.target_requests_per_second.is_some() && estimate.queued > 0.0 {
+        // What an instance takes is not known yet, but these are not enough.
+        terms.push((serving + 1, "backlog"));
+    }
+    if let Some(target) = scaling.target_in_flight {
+        terms.push((instances_for(estimate.in_flight, target), "in_flight"));
+    }
+    if let (Some(target), Some(latency_s)) = (scaling.target_latency, estimate.latency_s) {
+        let ratio = latency_s / target.as_secs_f64();
+        let ratio = ratio.clamp(1.0 / LATENCY_MOST, LATENCY_MOST);
+        terms.push((instances_for(f64::from(serving) * ratio, 1.0), "latency"));
+    }
+    if waits {
+        // Who waits or runs needs somebody, however little it is.
+        terms.push((1, "waiting"));
+    }
+    terms
 }
 
 impl Want {
@@ -131,7 +169,10 @@ impl Size {
         } else if carrying >= desired {
             self.raised_for = None;
         }
-        let wish = carrying.saturating_sub(floor.min(desired)).min(count.removable);
+        let surplus = carrying.saturating_sub(floor.min(desired)).min(count.removable);
+        // Beyond the maximum there is no dead band.
+        let slight = f64::from(carrying) * DEAD_BAND + DEAD_BAND_LEAST;
+        let wish = if carrying <= want.max && f64::from(surplus) <= slight { 0 } else { surplus };
         let blocked = self.blocked(now, since, hold, count, outage);
         if !matches!(blocked, Some(Refusal { kind: "start" | "outage", .. })) {
             // What died and is not needed any more is not replaced.
@@ -146,13 +187,12 @@ impl Size {
             self.removed.push_back((now, remove, carrying));
         }
         self.state = Some((since, desired));
-        let held = want.roomy < floor && floor == desired && carrying >= desired;
+        let held = want.size < floor && floor == desired && carrying >= desired;
         let refusal = refusal.or_else(|| {
-            let seconds = hold.as_secs();
-            let roomy = want.roomy;
+            let (seconds, size) = (hold.as_secs(), want.size);
             held.then(|| Refusal {
                 kind: "hold",
-                reason: format!("{roomy} would do, {floor} were wanted in the last {seconds} s"),
+                reason: format!("{size} would do, {floor} were wanted in the last {seconds} s"),
             })
         });
         Verdict { desired, remove, cause: self.raised_for.unwrap_or("replace"), refusal }
@@ -182,14 +222,14 @@ impl Size {
 
     /// The largest size that was wanted in the last `hold`, now included.
     fn floor(&mut self, now: Ms, want: &Want, hold: Duration) -> u32 {
-        while self.wanted.back().is_some_and(|(_, size)| *size <= want.roomy) {
+        while self.wanted.back().is_some_and(|(_, size)| *size <= want.size) {
             self.wanted.pop_back();
         }
-        self.wanted.push_back((now, want.roomy));
+        self.wanted.push_back((now, want.size));
         while self.wanted.front().is_some_and(|(at, _)| now.since(*at) > hold) {
             self.wanted.pop_front();
         }
-        self.wanted.front().map_or(want.roomy, |(_, size)| (*size).min(want.max))
+        self.wanted.front().map_or(want.size, |(_, size)| (*size).min(want.max))
     }
 
     /// How many of `wish` may go now: so much of the size at the start of the last minute.
@@ -204,7 +244,7 @@ impl Size {
             self.removed.pop_front();
         }
         let size = self.removed.front().map_or(carrying, |(_, _, of)| *of);
-        let bound = ((rate * f64::from(size)) as u32).max(1);
+        let bound = ((rate * f64::from(size) - 1e-9).ceil() as u32).max(1);
         let gone: u32 = self.removed.iter().map(|(_, count, _)| count).sum();
         let remove = wish.min(bound.saturating_sub(gone));
         let refusal = (remove < wish).then(|| Refusal {
@@ -225,30 +265,69 @@ mod tests {
     }
 
     fn rate(rps: f64) -> Estimate {
-        Estimate { offered_10s: rps, offered_2s: rps, ..Estimate::default() }
+        Estimate { rate_30s: rps, growth: 1.0, ..Estimate::default() }
+    }
+
+    /// The size that is wanted, by the stated rate alone.
+    fn want(estimate: &Estimate, scaling: &Scaling) -> Want {
+        super::want(estimate, 0, None, scaling, &[])
     }
 
     #[test]
     fn wants_by_term_and_bound() {
-        let step = |rps| Estimate { offered_2s: rps, step: true, ..rate(210.0) };
-        let queued = Estimate { backlog: 140.0, ..rate(210.0) };
-        for (name, estimate, quota, size, roomy, winner, clamps) in [
-            ("exactly three", rate(210.0), None, 3, 4, "rate", ""),
-            ("a little more", rate(210.1), None, 4, 4, "rate", ""),
-            ("room for the smaller", rate(199.0), None, 3, 3, "rate", ""),
-            ("a step", step(840.0), None, 12, 12, "step", ""),
-            ("a step beyond", step(841.0), None, 12, 12, "max", "max 13→12"),
-            ("a queue", queued, None, 5, 6, "backlog", ""),
+        let step = |rps| Estimate { step: Some(rps), ..rate(210.0) };
+        let queued = Estimate { backlog: 140.0, queued: 1_400.0, ..rate(210.0) };
+        let grows = Estimate { growth: 1.3, ..rate(210.0) };
+        let season = Estimate { season: Some(420.0), season_counts: true, ..rate(210.0) };
+        let untrusted = Estimate { season_counts: false, ..season };
+        let one_waits = Estimate { in_flight: 1.0, ..rate(0.0) };
+        for (name, estimate, quota, min, size, winner, clamps) in [
+            ("exactly three", rate(210.0), None, 2, 3, "rate", ""),
+            ("a little more", rate(210.1), None, 2, 4, "rate", ""),
+            ("growth", grows, None, 2, 4, "growth", ""),
+            ("a season", season, None, 2, 6, "season", ""),
+            ("one that nobody trusts", untrusted, None, 2, 3, "rate", ""),
+            ("a step", step(840.0), None, 2, 12, "step", ""),
+            ("a step beyond", step(841.0), None, 2, 12, "max", "max 13→12"),
+            ("a queue", queued, None, 2, 5, "backlog", ""),
             ("nothing", rate(0.0), None, 2, 2, "min", "min 0→2"),
-            ("too much", rate(7_000.0), None, 12, 12, "max", "max 100→12"),
-            ("a quota", rate(490.0), Some(5), 5, 5, "max", "quota 7→5"),
+            ("nothing at all", rate(0.0), None, 0, 0, "rate", ""),
+            ("one that waits", one_waits, None, 0, 1, "waiting", ""),
+            ("too much", rate(7_000.0), None, 2, 12, "max", "max 100→12"),
+            ("a quota", rate(490.0), Some(5), 2, 5, "max", "quota 7→5"),
         ] {
-            let want = want(&estimate, &scaling(2, 12), &[("quota", quota)]);
+            let want = super::want(&estimate, 0, None, &scaling(min, 12), &[("quota", quota)]);
             assert_eq!(
-                (want.size, want.roomy, want.winner, want.clamps.join(" ").as_str()),
-                (size, roomy, winner, clamps),
+                (want.size, want.winner, want.clamps.join(" ").as_str()),
+                (size, winner, clamps),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn other_targets_and_what_is_learnt() {
+        let busy = Estimate { in_flight: 95.0, latency_s: Some(0.3), ..rate(1_000.0) };
+        let plain = scaling(1, 50);
+        let none = Scaling { target_requests_per_second: None, ..plain.clone() };
+        let in_flight = Scaling { target_in_flight: Some(10.0), ..none.clone() };
+        let latency = Scaling { target_latency: Some(Duration::from_millis(200)), ..none.clone() };
+        let learn = Scaling { target_requests_per_second: Some(RateTarget::Learn), ..none.clone() };
+        let both = Scaling { target_in_flight: Some(10.0), ..plain.clone() };
+        for (name, scaling, serving, capacity, size, winner) in [
+            ("in flight", &in_flight, 4, None, 10, "in_flight"),
+            ("latency", &latency, 8, None, 12, "latency"),
+            ("the largest wins", &both, 4, None, 15, "rate"),
+            ("82 % of what was learnt", &learn, 4, Some(100.0), 13, "rate"),
+            ("nothing is known", &learn, 4, None, 4, "unknown"),
+        ] {
+            let busy = Estimate { in_flight: busy.in_flight, ..busy };
+            let want = super::want(&busy, serving, capacity, scaling, &[]);
+            if name == "nothing is known" {
+                assert_eq!((want.size, want.winner), (1, "waiting"), "{name}");
+            } else {
+                assert_eq!((want.size, want.winner), (size, winner), "{name}");
+            }
         }
     }
 
@@ -259,17 +338,17 @@ mod tests {
             more in 0.0f64..100_000.0,
             backlog in 0.0f64..1_000.0,
             per_instance in 0.5f64..5_000.0,
-            min in 1u32..20,
-            span in 0u32..200,
+            min in 0u32..20,
+            span in 1u32..200,
             quota in proptest::option::of(0u32..300),
         ) {
             let scaling = Scaling::new(min, min + span, per_instance);
-            let less = Estimate { backlog, ..rate(rps) };
-            let more = Estimate { backlog, ..rate(rps + more) };
-            let less = want(&less, &scaling, &[("quota", quota)]);
-            let more = want(&more, &scaling, &[("quota", quota)]);
-            prop_assert!(less.size <= more.size && less.roomy <= more.roomy);
-            prop_assert!(less.size <= less.roomy, "shrinking never needs less than staying");
+            let of = |rps| {
+                let estimate = Estimate { backlog, ..rate(rps) };
+                super::want(&estimate, 0, None, &scaling, &[("quota", quota)])
+            };
+            let (less, more) = (of(rps), of(rps + more));
+            prop_assert!(less.size <= more.size);
             prop_assert!(more.size <= more.max && more.max <= min + span);
         }
     }
@@ -282,7 +361,7 @@ mod tests {
     /// size.
     fn run(size: &mut Size, from: u64, seconds: u64, rps: f64, mut there: u32) -> Vec<u32> {
         let scaling = scaling(3, 40);
-        let want = want(&rate(rps), &scaling, &[]);
+        let want = want(&rate(rps), &scaling);
         (from..from + seconds)
             .map(|second| {
                 let verdict =
@@ -312,7 +391,7 @@ mod tests {
     #[test]
     fn nothing_shrinks_after_the_start_or_while_something_boots() {
         let scaling = scaling(3, 40);
-        let low = want(&rate(100.0), &scaling, &[]);
+        let low = want(&rate(100.0), &scaling);
         let mut size = Size::default();
         let start = size.settle(Ms(0), &low, &scaling, &healthy(9), false);
         assert_eq!((start.desired, start.remove), (9, 0));
@@ -332,7 +411,7 @@ mod tests {
         for second in 0..3_600u64 {
             // Around the border of 6 and 7 instances, at most 1 % off.
             let rps = if second % 7 == 0 { 424.0 } else { 417.0 };
-            let want = want(&rate(rps), &scaling, &[]);
+            let want = want(&rate(rps), &scaling);
             let there = if second == 0 { 6 } else { 7 };
             let verdict = size.settle(Ms(second * 1000), &want, &scaling, &healthy(there), false);
             assert_eq!((verdict.desired, verdict.remove), (7, 0), "second {second}");
@@ -344,11 +423,11 @@ mod tests {
         let scaling = scaling(3, 40);
         let mut size = Size::default();
         run(&mut size, 0, 400, 600.0, 9);
-        let wanted = want(&rate(600.0), &scaling, &[]);
+        let wanted = want(&rate(600.0), &scaling);
         let verdict = size.settle(Ms(400_000), &wanted, &scaling, &healthy(8), false);
         assert_eq!((verdict.desired, verdict.cause), (9, "replace"));
         run(&mut size, 401, 300, 100.0, 9);
-        let low = want(&rate(100.0), &scaling, &[]);
+        let low = want(&rate(100.0), &scaling);
         let verdict = size.settle(Ms(701_000), &low, &scaling, &healthy(7), false);
         assert_eq!((verdict.desired, verdict.remove), (6, 1), "seven, less one a minute");
     }
@@ -358,7 +437,7 @@ mod tests {
         let mut size = Size::default();
         run(&mut size, 0, 400, 1_300.0, 20);
         let lowered = scaling(3, 10);
-        let want = want(&rate(1_300.0), &lowered, &[]);
+        let want = want(&rate(1_300.0), &lowered);
         let verdict = size.settle(Ms(400_000), &want, &lowered, &healthy(20), false);
         assert_eq!((verdict.desired, verdict.remove), (10, 2));
     }
@@ -368,7 +447,7 @@ mod tests {
         let mut size = Size::default();
         run(&mut size, 0, 400, 2_000.0, 40);
         let lowered = scaling(3, 10);
-        let want = want(&rate(100.0), &lowered, &[]);
+        let want = want(&rate(100.0), &lowered);
         let protected = Count { removable: 2, ..healthy(40) };
         let verdict = size.settle(Ms(800_000), &want, &lowered, &protected, false);
         assert_eq!(

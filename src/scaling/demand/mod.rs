@@ -17,7 +17,7 @@ mod season;
 use std::time::Duration;
 
 use crate::base::Ms;
-use crate::model::{Prediction, Window};
+use crate::model::{Prediction, Scaling};
 use crate::scaling::law::{Moment, Presence, Second};
 
 use growth::Growth;
@@ -121,29 +121,9 @@ impl Default for Demand {
 }
 
 impl Demand {
-    /// Takes those of `windows` (oldest first) that it has not seen. The wall clock is that of the
-    /// newest.
-    pub(super) fn ingest(
-        &mut self,
-        windows: &[Window],
-        wall_s: i64,
-        presence: &Presence,
-        rules: &Foresight,
-    ) {
-        let Some(newest) = windows.last() else { return };
-        for window in windows.iter().filter(|window| window.ended > self.seen) {
-            let ago = newest.ended.since(window.ended).as_secs() as i64;
-            let moment = Moment { now: window.ended, wall_s: wall_s - ago };
-            let second = Second {
-                offered: window.offered as f64,
-                completed: window.completed as f64,
-                shed: window.shed as f64,
-                queued: f64::from(window.queued),
-                in_flight: f64::from(window.in_flight),
-                latency_s: None,
-            };
-            self.see(moment, window.seconds, &second, presence, rules);
-        }
+    /// When the newest second ended.
+    pub(super) fn seen(&self) -> Ms {
+        self.seen
     }
 
     /// One second (or what was one, if the tick came late).
@@ -180,7 +160,11 @@ impl Demand {
             backlog: second.queued / BACKLOG_SECONDS,
             queued: second.queued,
             in_flight: second.in_flight,
-            latency_s: second.latency_s,
+            // Little's law, where nobody has measured it.
+            latency_s: second.latency_s.or_else(|| {
+                let rate = second.completed / seconds.max(0.001);
+                (rate > 0.0).then(|| second.in_flight / rate)
+            }),
         };
     }
 
@@ -197,8 +181,8 @@ impl Demand {
             rate > rate_30s.max(1.0 / LONG.as_secs_f64()) * (1.0 + (sigmas * sigma).max(share))
         };
         let jump = stands_out(rate_2s, JUMP, JUMP_SIGMAS, JUMP_SHARE).then_some(rate_2s);
-        let step = stands_out(rate_8s, STEP, STEP_SIGMAS, STEP_SHARE)
-            .then_some(rate_8s * STEP_GOES_ON);
+        let step =
+            stands_out(rate_8s, STEP, STEP_SIGMAS, STEP_SHARE).then_some(rate_8s * STEP_GOES_ON);
         [jump, step].into_iter().flatten().reduce(f64::max)
     }
 }
@@ -210,6 +194,13 @@ pub(super) struct Foresight {
     pub(super) lead_time: Option<Duration>,
     /// What becomes of the recurring profile.
     pub(super) prediction: Prediction,
+}
+
+impl Foresight {
+    /// As the operator has it.
+    pub(super) fn of(scaling: &Scaling) -> Self {
+        Self { lead_time: scaling.lead_time, prediction: scaling.prediction }
+    }
 }
 
 #[cfg(test)]

@@ -29,8 +29,9 @@ impl Rates {
     pub(super) fn mean(&self, span: Duration) -> f64 {
         let Some((newest, ..)) = self.seconds.back() else { return 0.0 };
         let fresh = self.seconds.iter().rev().take_while(|(at, ..)| newest.since(*at) < span);
-        let (time, count) = fresh
-            .fold((0.0, 0.0), |(time, count), (_, seconds, offered)| (time + seconds, count + offered));
+        let (time, count) = fresh.fold((0.0, 0.0), |(time, count), (_, seconds, offered)| {
+            (time + seconds, count + offered)
+        });
         count / f64::max(time, LEAST_SECONDS)
     }
 }

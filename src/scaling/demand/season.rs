@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn what_came_at_this_time_of_day_is_expected_again() {
-        let noon_rush = |second: i64| if (43_200..43_800).contains(&(second % 86_400)) { 500.0 } else { 100.0 };
+        let noon_rush =
+            |second: i64| if (43_200..43_800).contains(&(second % 86_400)) { 500.0 } else { 100.0 };
         assert_eq!(run(86_400 / 2, noon_rush).expected(), None, "the first day");
         let before_noon = run(2 * 86_400 + 43_200 - 120, noon_rush);
         assert!(before_noon.is_trusted());

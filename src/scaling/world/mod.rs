@@ -16,6 +16,7 @@ use crate::model::{
     Standing, UpstreamSettings, Window,
 };
 use crate::provision::{Capabilities, Failure, LaunchOrder, Resize};
+use crate::scaling::law::Moment;
 use crate::scaling::{Plan, Record, Scaler};
 
 /// What becomes of an instance.
@@ -159,7 +160,12 @@ impl World {
             .filter(|body| body.listed_at <= self.now)
             .map(|body| body.machine.clone())
             .collect();
-        let plan = self.scaler.decide(self.now, &sight, &machines, &self.capabilities);
+        let plan = self.scaler.decide(
+            Moment { now: self.now, wall_s: self.now.0 as i64 / 1_000 },
+            &sight,
+            &machines,
+            &self.capabilities,
+        );
         self.check(&plan);
         let second = self.second();
         self.records.extend(plan.records.iter().map(|record| (second, record.clone())));
