@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::cli::simulate::SimulateArgs;
 use crate::cli::whoami::WhoamiArgs;
 use crate::net::http::Peer;
 
@@ -40,6 +41,8 @@ pub(super) enum Verb {
     Reload(AdminArgs),
     /// Exit 0 if the daemon lives, else 1 (for a container's health check)
     Healthcheck(AdminArgs),
+    /// Replay traffic against the scaling of a pool, beside other scalers
+    Simulate(Box<SimulateArgs>),
     /// A tiny instance to try things with
     Whoami(WhoamiArgs),
 }

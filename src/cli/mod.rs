@@ -11,6 +11,7 @@ mod config_file;
 mod drain;
 mod healthcheck;
 mod reload;
+mod simulate;
 mod status;
 pub mod whoami;
 
@@ -84,6 +85,7 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         Verb::Drain(args) => drain::run(&args),
         Verb::Reload(args) => reload::run(&args),
         Verb::Healthcheck(args) => healthcheck::run(&args),
+        Verb::Simulate(args) => simulate::run(&args),
         Verb::Whoami(args) => whoami::run(args).map_err(|why| Failure::new(Exit::Failed, why)),
     }
 }

@@ -17,6 +17,7 @@
 //! - `plan`: what is to be done, and the records that explain it
 //!
 //! - [`ending`]: the daemon stops and takes its instances along
+//! - [`simulate`]: what it would do with a trace, beside other scalers
 //!
 //! What holds at any time: nothing is terminated that is not drained, dead, or was never up; no
 //! order of ours leaves fewer than `min` or makes more than `max` that serve or boot; nothing
@@ -34,6 +35,7 @@ mod plan;
 mod replacement;
 mod roster;
 mod scaler;
+pub mod simulate;
 mod size;
 
 #[cfg(test)]

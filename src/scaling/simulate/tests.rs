@@ -1,0 +1,98 @@
+//! Whole runs.
+
+use std::time::Duration;
+
+use super::*;
+use crate::base::Share;
+use crate::model::ScaleIn;
+use crate::scaling::simulate::queue::USUAL;
+
+fn setting(seed: u64) -> Setting {
+    let scaling = Scaling {
+        min: 3,
+        max: 100,
+        target_requests_per_second: 164.0,
+        scale_in: ScaleIn { hold: Duration::from_secs(300), rate: Share(0.1) },
+    };
+    let (pool, trace) = ("web".to_owned(), "made".to_owned());
+    Setting { scaling, model: USUAL, seed, pool, trace }
+}
+
+/// A day's hill within two hours, with a step in it.
+fn hill() -> Vec<f64> {
+    (0..7_200)
+        .map(|second| {
+            let part = f64::from(second) / 7_200.0;
+            let step = if (3_000..3_600).contains(&second) { 2_000.0 } else { 0.0 };
+            1_000.0 + 3_000.0 * (part * std::f64::consts::PI).sin() + step
+        })
+        .collect()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_report() {
+    let run = |seed| simulate(&setting(seed), hill(), &mut |_, _| {}).expect("it runs");
+    let (one, two, other) = (run(1), run(1), run(2));
+    assert_eq!(one, two);
+    assert_ne!(one.0, other.0);
+}
+
+#[test]
+fn all_are_there_within_their_bounds() {
+    let mut told = Vec::new();
+    let (report, course) =
+        simulate(&setting(1), hill(), &mut |name, _| told.push(name.to_owned())).expect("it runs");
+    let names: Vec<&str> = report.policies.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(names[0], "tidegate");
+    assert_eq!(names.len(), 8);
+    assert_eq!(told, &names[..7]);
+    for row in &report.policies {
+        assert!((0.0..=100.0).contains(&row.violations_percent), "{row:?}");
+        assert!(row.shed_percent <= row.violations_percent + 1e-9, "{row:?}");
+        assert!((3..=100).contains(&row.peak) && row.mean <= f64::from(row.peak), "{row:?}");
+        assert!(row.j.is_finite() && row.reversals_per_day <= row.actions_per_day, "{row:?}");
+    }
+    assert_eq!(course.needed.len(), 7_200);
+    let table = report.table();
+    assert!(names.iter().all(|name| table.contains(name)), "{table}");
+}
+
+/// What costs less than the optimum violates more than it: at the size of the optimum one request in a
+/// thousand is late.
+#[test]
+fn nobody_who_violates_nothing_is_cheaper_than_the_optimum() {
+    let shapes: [fn(f64) -> f64; 4] = [
+        |part| 2_000.0 + 1_000.0 * (part * 12.0).sin(),
+        |part| if part > 0.5 { 4_000.0 } else { 1_000.0 },
+        |part| 500.0 + 6_000.0 * part,
+        |_| 300.0,
+    ];
+    for (seed, shape) in (1..).zip(shapes) {
+        let rates: Vec<f64> = (0..7_200).map(|s| shape(f64::from(s) / 7_200.0)).collect();
+        let (report, _) = simulate(&setting(seed), rates, &mut |_, _| {}).expect("it runs");
+        for row in &report.policies {
+            let spotless = row.violations_percent < 0.01;
+            assert!(!spotless || row.relative_cost >= 0.999, "shape {seed}: {row:?}");
+        }
+    }
+}
+
+#[test]
+fn the_fixed_size_never_changes() {
+    let (report, _) = simulate(&setting(1), hill(), &mut |_, _| {}).expect("it runs");
+    let fixed = report.policies.iter().find(|row| row.name == "fixed size").expect("a row");
+    assert_eq!(fixed.actions_per_day, 0.0);
+    assert!((fixed.mean - f64::from(fixed.peak)).abs() < 1e-9);
+    let hours = f64::from(fixed.peak) * 2.0;
+    assert!((fixed.instance_hours - hours).abs() < 1e-9);
+}
+
+#[test]
+fn an_instance_that_cannot_keep_the_objective_is_refused() {
+    let mut setting = setting(1);
+    setting.model.workers = 1;
+    setting.model.capacity = 0.5;
+    setting.model.slo_wait_s = 0.0;
+    let why = simulate(&setting, hill(), &mut |_, _| {}).expect_err("refused");
+    assert!(why.contains("--slo-wait"), "{why}");
+}
