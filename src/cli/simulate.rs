@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, BufReader, BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -126,7 +127,7 @@ pub(super) fn run(args: &SimulateArgs) -> Result<(), Failure> {
 }
 
 /// The scaling section of the pool that was named.
-fn scaling(args: &SimulateArgs) -> Result<Scaling, Failure> {
+fn scaling(args: &SimulateArgs) -> Result<Arc<Scaling>, Failure> {
     let path = config_file::find(args.config.config.as_deref())?;
     let config = config_file::load(&path)?.config;
     let input = |why: String| Failure::new(Exit::Input, format!("{}: {why}", path.display()));
@@ -134,12 +135,12 @@ fn scaling(args: &SimulateArgs) -> Result<Scaling, Failure> {
         let names: Vec<&str> = config.pools.iter().map(|pool| pool.id.as_str()).collect();
         input(format!("there is no pool \"{}\"; there is {}", args.pool, names.join(", ")))
     })?;
-    pool.scaling.ok_or_else(|| {
+    pool.scaling.clone().ok_or_else(|| {
         input(format!("pool \"{0}\" does not scale: add [pool.{0}.scaling]", args.pool))
     })
 }
 
-fn driven(scaling: &Scaling) -> Result<(), Failure> {
+fn driven(scaling: &Arc<Scaling>) -> Result<(), Failure> {
     let input = BufReader::with_capacity(64 * 1_024, io::stdin().lock());
     let output = BufWriter::new(io::stdout().lock());
     match drive(input, output, scaling) {
@@ -151,10 +152,10 @@ fn driven(scaling: &Scaling) -> Result<(), Failure> {
     }
 }
 
-fn replay(args: &SimulateArgs, path: &Path, scaling: Scaling) -> Result<(), Failure> {
+fn replay(args: &SimulateArgs, path: &Path, scaling: Arc<Scaling>) -> Result<(), Failure> {
     let input = |why: String| Failure::new(Exit::Input, format!("{}: {why}", path.display()));
     let text = fs::read_to_string(path).map_err(|why| input(why.to_string()))?;
-    let model = args.replay.model(&scaling);
+    let model = args.replay.model(&scaling)?;
     let mut rates =
         Trace::parse(&text).and_then(|trace| trace.rates(args.replay.days)).map_err(input)?;
     if let Some(peak) = args.replay.peak {
@@ -192,12 +193,17 @@ fn unwritten(path: &Path, why: &io::Error) -> Failure {
 }
 
 impl ReplayArgs {
-    fn model(&self, scaling: &Scaling) -> Model {
+    fn model(&self, scaling: &Scaling) -> Result<Model, Failure> {
         let whole = |duration: Duration| {
             u32::try_from(duration.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX)
         };
-        Model {
-            capacity: self.capacity.unwrap_or(scaling.target_requests_per_second / USUAL_SHARE),
+        let stated = scaling.stated_rate().map(|rate| rate / USUAL_SHARE);
+        let capacity = self.capacity.or(stated).ok_or_else(|| {
+            let why = "the pool states no rate per instance: say what one takes with --capacity";
+            Failure::new(Exit::Input, why)
+        })?;
+        Ok(Model {
+            capacity,
             workers: self.workers,
             boot_s: self.boot.as_secs_f64(),
             boot_spread: self.boot_spread.0,
@@ -205,7 +211,7 @@ impl ReplayArgs {
             drain_s: whole(self.drain),
             slo_wait_s: self.slo_wait.as_secs_f64(),
             shed_wait_s: self.shed_wait.as_secs_f64(),
-        }
+        })
     }
 }
 

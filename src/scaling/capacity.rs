@@ -11,6 +11,8 @@ const SMOOTH: f64 = 0.1;
 const DOWN: f64 = 0.05;
 /// …and how much more a higher one, at most: a tenth in an hour.
 const UP_PER_SECOND: f64 = 0.1 / 3_600.0;
+/// Seconds after which a smoothed rate holds nothing of what was before.
+const CALM: u32 = 60;
 /// Seconds of saturation in a row before it says anything: a queue that is worked off at once is noise.
 const SETTLED: u32 = 5;
 
@@ -21,6 +23,8 @@ pub(super) struct Capacity {
     rate: f64,
     /// Seconds that it has been saturated for.
     saturated: u32,
+    /// Seconds that it has not been.
+    calm: u32,
     /// The largest rate without a queue.
     bound: f64,
     learnt: Option<f64>,
@@ -36,14 +40,17 @@ impl Capacity {
         }
         self.rate += SMOOTH * (second.completed / seconds.max(0.001) / serving - self.rate);
         if second.queued <= 0.0 && second.shed <= 0.0 {
-            self.saturated = 0;
+            (self.saturated, self.calm) = (0, self.calm + 1);
             self.bound = self.bound.max(self.rate);
-            if let Some(learnt) = &mut self.learnt {
+            // By then nothing of a saturated time is in the rate: what is carried so is proved.
+            if self.calm >= CALM
+                && let Some(learnt) = &mut self.learnt
+            {
                 *learnt = learnt.max(self.rate);
             }
             return;
         }
-        self.saturated += 1;
+        (self.saturated, self.calm) = (self.saturated + 1, 0);
         if self.saturated < SETTLED {
             return;
         }

@@ -18,7 +18,7 @@ use crate::scaling::roster::Count;
 /// most: beyond, waiting times rise steeply (M/M/c).
 const STEADY: f64 = 0.82;
 /// A smaller size is taken only if it is smaller by this share…
-const DEAD_BAND: f64 = 0.05;
+const DEAD_BAND: f64 = 0.06;
 /// …and by this many.
 const DEAD_BAND_LEAST: f64 = 0.5;
 /// The removals of this long are bounded together.
@@ -258,6 +258,7 @@ impl Size {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::RateTarget;
     use proptest::prelude::*;
 
     fn scaling(min: u32, max: u32) -> Scaling {
@@ -381,10 +382,10 @@ mod tests {
         let held = run(&mut size, 11, 300, 190.0, 28);
         assert_eq!(held, [28; 300], "five minutes");
         let falling = run(&mut size, 311, 120, 190.0, 28);
-        assert_eq!(falling[0], 26, "a tenth of 28");
-        assert_eq!(falling[59], 26, "for a minute");
-        assert_eq!(falling[60], 24, "a tenth of 26");
-        let low = run(&mut size, 431, 3_600, 190.0, 24);
+        assert_eq!(falling[0], 25, "a tenth of 28");
+        assert_eq!(falling[59], 25, "for a minute");
+        assert_eq!(falling[60], 22, "a tenth of 25");
+        let low = run(&mut size, 431, 3_600, 190.0, 22);
         assert_eq!(low.last(), Some(&3));
     }
 

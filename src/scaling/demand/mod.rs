@@ -174,11 +174,11 @@ impl Demand {
     }
 
     fn step(&self, rate_30s: f64, rate_8s: f64, rate_2s: f64) -> Option<f64> {
-        // The chance of arrivals themselves: one that is expected or fewer makes no step of the next.
-        let chance = |span: Duration| 1.0 / (rate_30s * span.as_secs_f64()).max(1.0);
-        let stands_out = |rate: f64, span, sigmas: f64, share: f64| {
-            let sigma = (self.noise + chance(span)).sqrt();
-            rate > rate_30s.max(1.0 / LONG.as_secs_f64()) * (1.0 + (sigmas * sigma).max(share))
+        let stands_out = |rate: f64, span: Duration, sigmas: f64, share: f64| {
+            // The chance of arrivals themselves: where less than one is expected, one is no step.
+            let chance = (rate_30s * span.as_secs_f64()).max(1.0).sqrt() / span.as_secs_f64();
+            let sigma = (self.noise * rate_30s * rate_30s + chance * chance).sqrt();
+            rate - rate_30s > (sigmas * sigma).max(share * rate_30s)
         };
         let jump = stands_out(rate_2s, JUMP, JUMP_SIGMAS, JUMP_SHARE).then_some(rate_2s);
         let step =

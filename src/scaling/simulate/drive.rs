@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, Write};
+use std::sync::Arc;
 
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess};
 use serde::{Deserialize as Read, Serialize};
@@ -47,7 +48,7 @@ pub enum DriveError {
 pub fn drive(
     mut input: impl BufRead,
     mut output: impl Write,
-    scaling: &Scaling,
+    scaling: &Arc<Scaling>,
 ) -> Result<(), DriveError> {
     let mut law = Law::default();
     let mut text = String::new();
@@ -207,18 +208,12 @@ impl<'de> de::Visitor<'de> for Adder {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use super::*;
-    use crate::base::Share;
-    use crate::model::ScaleIn;
 
-    const SCALING: Scaling = Scaling {
-        min: 2,
-        max: 40,
-        target_requests_per_second: 100.0,
-        scale_in: ScaleIn { hold: Duration::from_secs(300), rate: Share(0.1) },
-    };
+    fn scaling() -> Arc<Scaling> {
+        Arc::new(Scaling::new(2, 40, 100.0))
+    }
 
     fn line(t: &str, offered: &str) -> String {
         format!(
@@ -231,7 +226,7 @@ mod tests {
 
     fn driven(input: &str) -> (Result<(), DriveError>, String) {
         let mut output = Vec::new();
-        let end = drive(input.as_bytes(), &mut output, &SCALING);
+        let end = drive(input.as_bytes(), &mut output, &scaling());
         (end, String::from_utf8(output).expect("text"))
     }
 
@@ -287,7 +282,7 @@ mod tests {
             assert!(!why.contains("line 1"), "{why}");
             assert_eq!(output.lines().count(), 1, "{bad}");
         }
-        let end = drive(&b"\xff\n"[..], Vec::new(), &SCALING);
+        let end = drive(&b"\xff\n"[..], Vec::new(), &scaling());
         assert_eq!(end.expect_err("no text").to_string(), "stdin, line 1: it is not UTF-8");
     }
 
@@ -308,7 +303,7 @@ mod tests {
         }
         let mut output = Flushes::default();
         let input = line("1.0", "210") + &line("2.0", "210") + &line("3.0", "210");
-        drive(input.as_bytes(), &mut output, &SCALING).expect("good lines");
+        drive(input.as_bytes(), &mut output, &scaling()).expect("good lines");
         assert_eq!(output.1, 3);
     }
 }

@@ -22,6 +22,8 @@ pub mod report;
 pub mod rivals;
 pub mod trace;
 
+use std::sync::Arc;
+
 use crate::base::Entropy;
 use crate::model::Scaling;
 
@@ -61,7 +63,7 @@ pub trait Policy {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Setting {
     /// The pool's scaling section.
-    pub scaling: Scaling,
+    pub scaling: Arc<Scaling>,
     /// What instances are stated to be like.
     pub model: Model,
     /// Of all chance.
@@ -197,10 +199,10 @@ pub fn simulate(
     let mut course = Course::with_capacity(traffic.rates.len());
     let busy = trace::percentile(&traffic.rates, 99.9);
     let usual = traffic.first(model.capacity * TARGET, scaling);
-    let ours = traffic.first(scaling.target_requests_per_second, scaling);
+    let ours = traffic.first(scaling.stated_rate().unwrap_or(model.capacity * TARGET), scaling);
     let fixed = bounded(busy / (model.capacity * knee), scaling);
     let policies: [(Box<dyn Policy>, u32); 7] = [
-        (Box::new(Ours::new(*scaling)), ours),
+        (Box::new(Ours::new(Arc::clone(scaling))), ours),
         (Box::new(Basic::new(scaling.min)), usual),
         (Box::new(Tuned::new(scaling.min, model.capacity)), usual),
         (Box::new(TargetTracking::new(model.capacity)), usual),

@@ -89,27 +89,21 @@ impl Optimum {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::base::Share;
-    use crate::model::ScaleIn;
     use crate::scaling::simulate::queue::USUAL;
 
-    const SCALING: Scaling = Scaling {
-        min: 1,
-        max: 50,
-        target_requests_per_second: 100.0,
-        scale_in: ScaleIn { hold: Duration::from_secs(300), rate: Share(0.1) },
-    };
+    fn scaling() -> Scaling {
+        Scaling::new(1, 50, 100.0)
+    }
 
     /// A start costs 150 s.
     fn of(levels: &[(usize, f64)]) -> Optimum {
         let rates: Vec<f64> =
             levels.iter().flat_map(|(seconds, n)| vec![n * 100.0; *seconds]).collect();
-        Optimum::of(&rates, 100.0, &SCALING, &USUAL)
+        Optimum::of(&rates, 100.0, &scaling(), &USUAL)
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The control law as a policy: it is told each second, and asked each second.
 
+use std::sync::Arc;
+
 use crate::base::Ms;
 use crate::model::Scaling;
 use crate::scaling::law::{Law, Moment, Second};
@@ -10,13 +12,13 @@ use crate::scaling::simulate::meter::Meter;
 #[derive(Clone, Debug)]
 pub(super) struct Ours {
     law: Law,
-    scaling: Scaling,
+    scaling: Arc<Scaling>,
     desired: Option<u32>,
 }
 
 impl Ours {
     /// One that knows nothing yet.
-    pub(super) fn new(scaling: Scaling) -> Self {
+    pub(super) fn new(scaling: Arc<Scaling>) -> Self {
         Self { law: Law::default(), scaling, desired: None }
     }
 }

@@ -39,7 +39,7 @@ pub struct Stated {
     /// The pool's largest size.
     pub max: u32,
     /// What the pool is set to have an instance carry.
-    pub target_requests_per_second: f64,
+    pub target_requests_per_second: Option<f64>,
     /// The stated instance.
     pub instance: Instance,
 }
@@ -104,7 +104,7 @@ impl Stated {
             seed: setting.seed,
             min: setting.scaling.min,
             max: setting.scaling.max,
-            target_requests_per_second: setting.scaling.target_requests_per_second,
+            target_requests_per_second: setting.scaling.stated_rate(),
             instance: Instance {
                 capacity_rps: model.capacity,
                 workers: model.workers,
@@ -219,7 +219,8 @@ impl Stated {
             self.pool,
             self.min,
             self.max,
-            self.target_requests_per_second,
+            self.target_requests_per_second
+                .map_or_else(|| "learnt".into(), |rate| rate.to_string()),
             instance.capacity_rps,
             instance.workers,
             instance.boot_s,

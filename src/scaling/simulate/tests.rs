@@ -1,19 +1,11 @@
 //! Whole runs.
 
-use std::time::Duration;
 
 use super::*;
-use crate::base::Share;
-use crate::model::ScaleIn;
 use crate::scaling::simulate::queue::USUAL;
 
 fn setting(seed: u64) -> Setting {
-    let scaling = Scaling {
-        min: 3,
-        max: 100,
-        target_requests_per_second: 164.0,
-        scale_in: ScaleIn { hold: Duration::from_secs(300), rate: Share(0.1) },
-    };
+    let scaling = Arc::new(Scaling::new(3, 100, 164.0));
     let (pool, trace) = ("web".to_owned(), "made".to_owned());
     Setting { scaling, model: USUAL, seed, pool, trace }
 }
