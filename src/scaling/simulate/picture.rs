@@ -10,9 +10,9 @@ use crate::scaling::simulate::queue::Flow;
 const WIDTH: f64 = 1_200.0;
 const HEIGHT: f64 = 800.0;
 const LEFT: f64 = 80.0;
-const RIGHT: f64 = 1_180.0;
+const RIGHT: f64 = 1_150.0;
 
-/// As many points as there are pixels.
+/// About as many points as there are pixels.
 const COLUMNS: usize = 1_100;
 
 /// Told apart also by those who see few colours (Okabe and Ito), and in grey.
@@ -35,7 +35,7 @@ pub struct Course {
     violating: Vec<f32>,
 }
 
-/// The seconds of one column, as one.
+/// The means over the seconds of one column.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 struct Column {
     rate: f64,
@@ -69,16 +69,17 @@ impl Course {
     }
 
     fn column(&self, part: Range<usize>) -> Column {
-        let most = |values: &[u32]| f64::from(values.iter().copied().max().unwrap_or(0));
+        let seconds = part.len() as f64;
+        let count = |values: &[u32]| values.iter().map(|value| f64::from(*value)).sum::<f64>();
         let sum = |values: &[f32]| values.iter().map(|value| f64::from(*value)).sum::<f64>();
-        let existing = part.clone().map(|second| self.serving[second] + self.pending[second]);
+        let serving = count(&self.serving[part.clone()]) / seconds;
         let offered = sum(&self.offered[part.clone()]);
         let violating = sum(&self.violating[part.clone()]);
         Column {
-            rate: f64::from(self.rates[part.clone()].iter().copied().fold(0.0, f32::max)),
-            needed: self.needed.get(part.clone()).map_or(0.0, most),
-            existing: f64::from(existing.max().unwrap_or(0)),
-            serving: f64::from(self.serving[part].iter().copied().min().unwrap_or(0)),
+            rate: sum(&self.rates[part.clone()]) / seconds,
+            needed: self.needed.get(part.clone()).map_or(0.0, count) / seconds,
+            serving,
+            existing: serving + count(&self.pending[part]) / seconds,
             violations: if offered > 0.0 { 100.0 * violating / offered } else { 0.0 },
         }
     }
@@ -96,12 +97,9 @@ impl Course {
         let columns = self.columns(section.clone());
         let mut svg = Svg::new(section.clone(), columns.len());
         svg.text(LEFT, 28.0, "start", 18, title);
-        let each = section.len().div_ceil(COLUMNS);
+        let each = section.len() / COLUMNS;
         if each > 1 {
-            let note = format!(
-                "each point stands for {each} s: the highest rate, the most needed and pending, \
-                 the fewest serving, the share violated"
-            );
+            let note = format!("each point is the mean of about {each} s");
             svg.text(LEFT, 48.0, "start", 12, &note);
         }
         let line = |of: fn(&Column) -> f64| columns.iter().map(of).collect::<Vec<f64>>();
@@ -337,9 +335,9 @@ mod tests {
         let columns = course(5_500).columns(0..5_500);
         assert_eq!(columns.len(), COLUMNS);
         let expected =
-            Column { rate: 4.0, needed: 3.0, serving: 4.0, existing: 5.0, violations: 50.0 };
+            Column { rate: 2.0, needed: 3.0, serving: 4.0, existing: 5.0, violations: 50.0 };
         assert_eq!(columns[0], expected);
-        assert_eq!(columns[COLUMNS - 1].rate, 5_499.0);
+        assert_eq!(columns[COLUMNS - 1].rate, 5_497.0);
         assert_eq!(course(100).columns(40..60).len(), 20);
     }
 
