@@ -6,7 +6,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::base::Share;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+use crate::base::{Cron, Share};
 use crate::config::bound::{Bytes, Count, OrAuto, OrLearn, OrOff, OrUnlimited, Span};
 use crate::config::fault::Place;
 use crate::config::http::{
@@ -32,6 +35,9 @@ const BODY_MOST: u64 = 1 << 60;
 const KEEPALIVE_MOST_MS: u64 = 32_767_000;
 /// Linux counts this in milliseconds, in 31 bits.
 const USER_TIMEOUT_MOST_MS: u64 = i32::MAX as u64;
+
+/// The longest that what recurs may hold: a year.
+const FOR_MOST_MS: u64 = 366 * 86_400_000;
 
 /// A table and its keys. A key is named like its field unless `= "KEY"` says otherwise.
 macro_rules! tables {
@@ -280,6 +286,7 @@ tables! {
         sizes: Given<Vec<Size>>,
         resize: Given<Resizing>,
         roll: Roll,
+        schedules = "schedule": Given<Vec<Schedule>>,
     }
 
     /// `scale_out` of scaling.
@@ -305,6 +312,20 @@ tables! {
         batch: Given<Share>,
         max_unhealthy: Given<Share>,
         pause: Given<Duration>,
+    }
+
+    /// `[[pool.NAME.scaling.schedule]]`.
+    Schedule {
+        table: Whole,
+        name: Given<Name>,
+        cron: Given<Cron>,
+        length = "for": Given<Span<1_000, FOR_MOST_MS>>,
+        from: Given<DateTime>,
+        until: Given<DateTime>,
+        timezone: Given<TimeZone>,
+        min: Given<u32>,
+        max: Given<Positive>,
+        target_requests_per_second: Given<OrLearn<Rate>>,
     }
 
     /// `[pool.NAME.provisioner]`.

@@ -1,9 +1,12 @@
 //! The kinds of single values that only the scaling agent has.
 
+use jiff::civil::DateTime;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 use toml::de::DeValue;
 
-use crate::base::Share;
-use crate::config::scalar::{Printed, Scalar, Wrong, share, whole, wrong, wrong_but};
+use crate::base::{Cron, Share};
+use crate::config::fault::did_you_mean;
+use crate::config::scalar::{Printed, Scalar, Wrong, quoted, share, text, whole, wrong, wrong_but};
 use crate::model::Standby;
 
 /// More than this is no bound any more.
@@ -44,5 +47,66 @@ impl Printed for Standby {
             Self::Share(share) => share.print(),
             Self::Count(count) => count.print(),
         }
+    }
+}
+
+impl Scalar for Cron {
+    fn parse(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let text = text(value, "a time that recurs, such as \"0 8 * * 1-5\"")?;
+        Self::parse(text).map_err(|why| wrong(format!("{text:?} is no cron: {why}")))
+    }
+}
+
+impl Printed for Cron {
+    fn print(&self) -> String {
+        quoted(self)
+    }
+}
+
+/// How a date and a time may be written. None has a zone, which is a key of its own.
+const DATES: [&str; 3] = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"];
+
+impl Scalar for DateTime {
+    fn parse(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        const WHAT: &str = "a date such as \"2026-12-24T18:00\"";
+        if let DeValue::Datetime(_) = value {
+            return Err(wrong_but(format!("must be {WHAT}"), "put it in quotes, without a zone"));
+        }
+        let text = text(value, WHAT)?;
+        let read = |format: &&str| match *format {
+            "%Y-%m-%d" => jiff::civil::Date::strptime(format, text).ok().map(Self::from),
+            format => Self::strptime(format, text).ok(),
+        };
+        DATES.iter().find_map(read).ok_or_else(|| {
+            let hint = format!("write {WHAT}; the zone is in timezone");
+            wrong_but(format!("{text:?} is no date with a time"), hint)
+        })
+    }
+}
+
+impl Printed for DateTime {
+    fn print(&self) -> String {
+        quoted(self.strftime(if self.second() == 0 { DATES[0] } else { DATES[1] }))
+    }
+}
+
+impl Scalar for TimeZone {
+    fn parse(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let name = text(value, "a time zone such as \"Europe/Berlin\"")?;
+        // Not that of the machine: a file means the same wherever it is read.
+        let zones = TimeZoneDatabase::bundled();
+        zones.get(name).map_err(|_| {
+            let known: Vec<String> = zones.available().map(|name| name.to_string()).collect();
+            // Names are compared in lower case.
+            let lower: Vec<String> = known.iter().map(|name| name.to_ascii_lowercase()).collect();
+            let hint = did_you_mean(name, lower.iter().map(String::as_str));
+            Wrong { problem: format!("there is no time zone {name:?}"), hint }
+        })
+    }
+}
+
+impl Printed for TimeZone {
+    fn print(&self) -> String {
+        quoted(self.iana_name().unwrap_or_default())
     }
 }

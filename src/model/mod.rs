@@ -16,6 +16,7 @@ pub mod pool;
 pub mod rewrite;
 pub mod route;
 pub mod scaling;
+pub mod schedule;
 pub mod sight;
 pub mod socket;
 pub mod standing;
@@ -39,6 +40,7 @@ pub use scaling::{
     Prediction, RateTarget, Resizing, Roll, ScaleIn, ScaleOut, Scaling, ScalingMode, SizeClass,
     Standby, ZoneBalance, ZoneRedundancy,
 };
+pub use schedule::{Schedule, When};
 pub use sight::{AgentReport, Sight};
 pub use socket::SocketOptions;
 pub use standing::{Admin, Health, Life, Standing};

@@ -12,6 +12,7 @@
 //! - `size`: how many instances there should be, and how fast their number may fall
 //! - `orders`: what was ordered and is not seen yet; which zones take orders
 //! - `placement`: in which zone to launch, which instance to drain
+//! - [`schedule`]: what holds by the clock, and what must be launched ahead of it
 //! - `plan`: what is to be done, and the records that explain it
 //!
 //! - [`ending`]: the daemon stops and takes its instances along
@@ -31,6 +32,7 @@ mod plan;
 mod replacement;
 mod roster;
 mod scaler;
+pub mod schedule;
 mod size;
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod pool;
 mod rewrite;
 mod route;
 mod scaling;
+mod schedule;
 mod upstream;
 
 use std::io;

@@ -122,6 +122,8 @@ impl Compiler<'_> {
             ),
             pause: self.pick(&own.pause, &inherited.pause, built_in.roll.pause),
         };
+        let limits = (min, max.as_ref().map_or(u32::MAX, |max| max.value.0));
+        let schedules = self.schedules(or_inherited(&raw.schedules, &base.schedules), limits);
         Some(Scaling {
             mode,
             min,
@@ -144,6 +146,7 @@ impl Compiler<'_> {
             sizes,
             resize,
             roll,
+            schedules,
         })
     }
 

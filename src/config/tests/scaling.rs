@@ -7,7 +7,7 @@ use super::{LISTENER, PROVISIONED, check, good};
 use crate::base::{Share, SizeId};
 use crate::model::{
     Limit, Prediction, RateTarget, Resizing, Roll, ScaleIn, ScaleOut, Scaling, ScalingMode,
-    SizeClass, Standby, ZoneBalance, ZoneRedundancy,
+    SizeClass, Standby, When, ZoneBalance, ZoneRedundancy,
 };
 
 /// A pool that is right, with `lines` in its scaling from line 11 on.
@@ -67,6 +67,7 @@ roll = { batch = "50%", max_unhealthy = "10%", pause = "30s" }"#,
         sizes: vec![size("small", 1, 0.5), size("large", 4, 4.0)],
         resize: Resizing::Auto,
         roll: Roll { batch: Share(0.5), max_unhealthy: Share(0.1), pause: secs(30) },
+        schedules: Vec::new(),
     };
     assert_eq!(*found, expected);
 }
@@ -95,6 +96,138 @@ fn other_targets_do_instead() {
     check(&nothing, &["7:11: pool.web.scaling.target_requests_per_second: is missing; write the"]);
     let inherited = format!("[defaults.scaling]\ntarget_in_flight = 2\n{nothing}");
     good(&inherited);
+}
+
+/// A pool that is right, with one schedule that has `lines` from line 15 on.
+fn with_schedule(lines: &str) -> String {
+    format!("{}[[pool.web.scaling.schedule]]\n{lines}\n", with("").replace("\n\n[", "\n["))
+}
+
+#[test]
+fn schedules_are_understood() {
+    let found = scaling(
+        r#"[[pool.web.scaling.schedule]]
+name = "office"
+cron = "0 8 * * 1-5"
+for = "10h"
+timezone = "europe/berlin"
+min = 6
+max = 40
+target_requests_per_second = "learn"
+[[pool.web.scaling.schedule]]
+name = "christmas"
+from = "2026-12-24T18:00"
+until = "2026-12-27"
+timezone = "America/New_York"
+min = 0
+[[pool.web.scaling.schedule]]
+name = "gap"
+from = "2026-03-29T02:30"
+until = "2026-10-25T02:30:30"
+timezone = "Europe/Berlin"
+target_requests_per_second = 50"#,
+    );
+    let utc = |text: &str| text.parse::<jiff::Timestamp>().expect("a time").as_second();
+    let [office, christmas, gap] = found.schedules.as_slice() else { panic!("three") };
+    let When::Cron { cron, zone, length } = &office.when else { panic!("it recurs") };
+    assert_eq!(
+        (cron.to_string().as_str(), zone.iana_name()),
+        ("0 8 * * 1-5", Some("Europe/Berlin"))
+    );
+    assert_eq!((*length, office.min, office.max), (Duration::from_secs(36_000), Some(6), Some(40)));
+    assert_eq!(office.target_requests_per_second, Some(RateTarget::Learn));
+    let dates = When::Dates { from: utc("2026-12-24T23:00Z"), until: utc("2026-12-27T05:00Z") };
+    assert_eq!((&christmas.when, christmas.min, christmas.max), (&dates, Some(0), None));
+    // One that does not exist, and one that exists twice.
+    let dates = When::Dates { from: utc("2026-03-29T01:00Z"), until: utc("2026-10-25T00:30:30Z") };
+    assert_eq!((gap.name.as_str(), &gap.when), ("gap", &dates));
+    assert_eq!(gap.target_requests_per_second, Some(RateTarget::Stated(50.0)));
+}
+
+#[test]
+fn schedules_are_inherited_whole() {
+    let schedule = |pool: &str, name: &str| {
+        format!(
+            "[[{pool}.scaling.schedule]]\nname = \"{name}\"\ncron = \"0 8 * * *\"\nfor = \"1h\"\nmin = 4\n"
+        )
+    };
+    let names = |text: &str| -> Vec<String> {
+        let config = good(text).config;
+        let scaling = config.pools[0].scaling.as_ref().expect("it is scaled");
+        scaling.schedules.iter().map(|schedule| schedule.name.clone()).collect()
+    };
+    let inherited = format!("{}{}", schedule("defaults", "all"), with(""));
+    assert_eq!(names(&inherited), ["all"]);
+    assert_eq!(names(&format!("{inherited}{}", schedule("pool.web", "own"))), ["own"]);
+}
+
+#[test]
+fn faults_of_schedules() {
+    let cron = "name = \"n\"\ncron = \"0 8 * * *\"\nfor = \"1h\"";
+    good(&with_schedule(&format!("{cron}\nmin = 4")));
+    let path = "pool.web.scaling.schedule.n";
+    for (lines, expected) in [
+        (cron, format!("14:1: {path}: changes nothing; write min, max or")),
+        (
+            "cron = \"0 8 * * *\"\nfor = \"1h\"\nmin = 4",
+            "14:1: pool.web.scaling.schedule[1].name: is missing".into(),
+        ),
+        ("name = \"n\"\nmin = 4", format!("14:1: {path}: does not say when; write cron and for")),
+        ("name = \"n\"\nmin = 4\nfor = \"1h\"", format!("14:1: {path}.cron: is missing")),
+        ("name = \"n\"\nmin = 4\ncron = \"0 8 * * *\"", format!("14:1: {path}.for: is missing")),
+        ("name = \"n\"\nmin = 4\nfrom = \"2026-12-24\"", format!("14:1: {path}.until: is missing")),
+        (
+            "name = \"n\"\nmin = 4\nfrom = \"2026-12-24\"\nuntil = \"2026-12-24\"",
+            format!("18:9: {path}.until: is not later than from"),
+        ),
+        (
+            "name = \"n\"\nmin = 4\nfrom = \"2026-12-24\"\ncron = \"0 8 * * *\"\nfor = \"1h\"",
+            format!("17:8: {path}.from: stands beside cron or for; write one schedule for each"),
+        ),
+        (
+            "name = \"n\"\nmin = 4\ncron = \"0 25 * * *\"\nfor = \"1h\"",
+            format!("17:8: {path}.cron: \"0 25 * * *\" is no cron: \"25\" is no hour from 0 to 23"),
+        ),
+        (
+            "name = \"n\"\nmin = 4\ncron = \"0 2 * * *\"\nfor = \"367d\"",
+            format!("18:7: {path}.for: must be at most \"366d\""),
+        ),
+        (
+            "name = \"n\"\nmin = 4\nfrom = 2026-12-24T18:00:00\nuntil = \"2026-12-25\"",
+            format!(
+                "17:8: {path}.from: must be a date such as \"2026-12-24T18:00\"; put it in quotes"
+            ),
+        ),
+        (
+            "name = \"n\"\nmin = 4\nfrom = \"2026-12-24T18:00Z\"\nuntil = \"2026-12-25\"",
+            format!("17:8: {path}.from: \"2026-12-24T18:00Z\" is no date with a time; write"),
+        ),
+        (
+            "name = \"n\"\nmin = 4\nfrom = \"2026-02-29\"\nuntil = \"2026-12-25\"",
+            format!("17:8: {path}.from: \"2026-02-29\" is no date"),
+        ),
+    ] {
+        check(&with_schedule(lines), &[&expected]);
+    }
+    for (lines, expected) in [
+        (
+            "timezone = \"Europe/Berlinn\"\nmin = 4",
+            format!(
+                "18:12: {path}.timezone: there is no time zone \"Europe/Berlinn\"; did you mean"
+            ),
+        ),
+        ("min = 13", format!("18:7: {path}.min: min 13 is above max 12; set both here")),
+        ("max = 2", format!("18:7: {path}.max: min 3 is above max 2; set both here")),
+        ("max = 0", format!("18:7: {path}.max: 0 is less than 1")),
+        ("tz = 1\nmin = 3", format!("18:1: {path}.tz: unknown key")),
+    ] {
+        check(&with_schedule(&format!("{cron}\n{lines}")), &[&expected]);
+    }
+    let twice = format!("{cron}\nmin = 4\n[[pool.web.scaling.schedule]]\n{cron}\nmin = 5");
+    check(
+        &with_schedule(&twice),
+        &[&format!("20:8: {path}.name: another schedule has the name \"n\" too")],
+    );
 }
 
 #[test]
