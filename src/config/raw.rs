@@ -18,9 +18,10 @@ use crate::config::http::{
 };
 use crate::config::read::{At, Entry, Field, Given, List, Map, State, Table};
 use crate::config::scalar::{CheckKind, Period, Positive, ProvisionerKind, Rate, Workers};
-use crate::config::scaling::Growth;
+use crate::config::scaling::{Growth, Threshold};
 use crate::config::text::{Address, Bind, Name, Network, Port, Source, UrlPath};
 use crate::config::{AdminBind, LogFormat};
+use crate::model::rule::{Change, Metric, Operator, Statistic};
 use crate::model::{
     Balance, ConnectMethod, ForwardedStyle, HostPattern, Limit, ListenerLimits, Prediction,
     Protocol, ProxyHeader, ProxyVersion, Resizing, ScalingMode, Standby, StopPolicy, ZoneBalance,
@@ -38,6 +39,11 @@ const USER_TIMEOUT_MOST_MS: u64 = i32::MAX as u64;
 
 /// The longest that what recurs may hold: a year.
 const FOR_MOST_MS: u64 = 366 * 86_400_000;
+
+/// The longest that a rule looks back: twelve hours.
+const WINDOW_MOST_MS: u64 = 12 * 3_600_000;
+/// The longest that a rule keeps others from firing: a week.
+const COOLDOWN_MOST_MS: u64 = 7 * 86_400_000;
 
 /// A table and its keys. A key is named like its field unless `= "KEY"` says otherwise.
 macro_rules! tables {
@@ -287,6 +293,7 @@ tables! {
         resize: Given<Resizing>,
         roll: Roll,
         schedules = "schedule": Given<Vec<Schedule>>,
+        rules = "rule": Given<Vec<Rule>>,
     }
 
     /// `scale_out` of scaling.
@@ -326,6 +333,17 @@ tables! {
         min: Given<u32>,
         max: Given<Positive>,
         target_requests_per_second: Given<OrLearn<Rate>>,
+    }
+
+    /// `[[pool.NAME.scaling.rule]]`.
+    Rule {
+        metric: Given<Metric>,
+        window: Given<Span<1_000, WINDOW_MOST_MS>>,
+        statistic: Given<Statistic>,
+        operator: Given<Operator>,
+        threshold: Given<Threshold>,
+        change: Given<Change>,
+        cooldown: Given<Span<0, COOLDOWN_MOST_MS>>,
     }
 
     /// `[pool.NAME.provisioner]`.

@@ -1,13 +1,18 @@
 //! The kinds of single values that only the scaling agent has.
 
+use std::time::Duration;
+
 use jiff::civil::DateTime;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use toml::de::DeValue;
 
 use crate::base::{Cron, Share};
 use crate::config::fault::did_you_mean;
-use crate::config::scalar::{Printed, Scalar, Wrong, quoted, share, text, whole, wrong, wrong_but};
+use crate::config::scalar::{
+    Printed, Scalar, Wrong, number, quoted, share, text, whole, wrong, wrong_but,
+};
 use crate::model::Standby;
+use crate::model::rule::Change;
 
 /// More than this is no bound any more.
 const MOST_GROWTH: Share = Share(100.0);
@@ -108,5 +113,75 @@ impl Scalar for TimeZone {
 impl Printed for TimeZone {
     fn print(&self) -> String {
         quoted(self.iana_name().unwrap_or_default())
+    }
+}
+
+/// What a metric is compared with.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Threshold {
+    /// A number.
+    Number(f64),
+    /// A time.
+    Time(Duration),
+}
+
+impl Scalar for Threshold {
+    fn parse(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        match (number(value).map(|number| number.parse::<f64>()), value) {
+            (Some(Ok(number)), _) if number.is_finite() && number >= 0.0 => {
+                Ok(Self::Number(number))
+            }
+            (None, DeValue::String(_)) => Duration::parse(value).map(Self::Time),
+            _ => Err(wrong("must be a number from 0, or a duration such as \"200ms\"")),
+        }
+    }
+}
+
+impl Printed for Threshold {
+    fn print(&self) -> String {
+        match self {
+            Self::Number(number) => number.to_string(),
+            Self::Time(time) => time.print(),
+        }
+    }
+}
+
+impl Scalar for Change {
+    fn parse(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        const WHAT: &str = "a change such as \"+1\", \"-1\", \"+20%\", \"-20%\" or \"=10\"";
+        if let Some(number) = number(value) {
+            let signed = if number.starts_with('-') { number } else { format!("+{number}") };
+            return Err(wrong_but(format!("must be {WHAT}"), format!("did you mean {signed:?}?")));
+        }
+        let text = text(value, WHAT)?;
+        let bad = || wrong(format!("{text:?} is not {WHAT}"));
+        let (sign, amount) = text.split_at_checked(1).ok_or_else(bad)?;
+        if !amount.starts_with(|first: char| first.is_ascii_digit()) {
+            return Err(bad());
+        }
+        if amount.ends_with('%') {
+            let share = Share::parse(amount).map_err(|_| bad())?;
+            return match sign {
+                _ if share.0 == 0.0 => Err(wrong("changes nothing")),
+                "+" if share <= MOST_GROWTH => Ok(Self::AddShare(share)),
+                "-" if share.0 <= 1.0 => Ok(Self::RemoveShare(share)),
+                "+" | "-" => Err(wrong(format!("{text:?} is too much"))),
+                _ => Err(bad()),
+            };
+        }
+        let count = amount.parse().map_err(|_| bad())?;
+        match sign {
+            "+" | "-" if count == 0 => Err(wrong("changes nothing")),
+            "+" => Ok(Self::Add(count)),
+            "-" => Ok(Self::Remove(count)),
+            "=" => Ok(Self::Exactly(count)),
+            _ => Err(bad()),
+        }
+    }
+}
+
+impl Printed for Change {
+    fn print(&self) -> String {
+        quoted(self)
     }
 }

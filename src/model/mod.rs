@@ -15,6 +15,7 @@ pub mod machine;
 pub mod pool;
 pub mod rewrite;
 pub mod route;
+pub mod rule;
 pub mod scaling;
 pub mod schedule;
 pub mod sight;
@@ -36,6 +37,7 @@ pub use pool::{
 };
 pub use rewrite::{FieldEdits, Part, Rewrite, Template, TemplateError, Variable};
 pub use route::{Action, HostPattern, Redirect, Respond, Route};
+pub use rule::Rule;
 pub use scaling::{
     Prediction, RateTarget, Resizing, Roll, ScaleIn, ScaleOut, Scaling, ScalingMode, SizeClass,
     Standby, ZoneBalance, ZoneRedundancy,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::base::{Share, SizeId};
 use crate::model::pool::Limit;
+use crate::model::rule::Rule;
 use crate::model::schedule::Schedule;
 
 /// What the agent does with what it decides.
@@ -177,6 +178,8 @@ pub struct Scaling {
     pub roll: Roll,
     /// When other limits or another target hold, in the order of the file.
     pub schedules: Vec<Schedule>,
+    /// Rules that it scales by, beside its targets.
+    pub rules: Vec<Rule>,
 }
 
 impl Scaling {
@@ -204,6 +207,7 @@ impl Scaling {
             resize: Resizing::Off,
             roll: Roll { batch: Share(0.2), max_unhealthy: Share(0.2), pause: Duration::ZERO },
             schedules: Vec::new(),
+            rules: Vec::new(),
         }
     }
 

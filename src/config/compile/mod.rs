@@ -16,6 +16,7 @@ mod page;
 mod pool;
 mod rewrite;
 mod route;
+mod rule;
 mod scaling;
 mod schedule;
 mod upstream;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{LISTENER, PROVISIONED, check, good};
+use super::{LISTENER, PROVISIONED, check, faults_of, good};
 use crate::base::{Share, SizeId};
+use crate::model::rule::{Change, Metric, Operator, Statistic};
 use crate::model::{
-    Limit, Prediction, RateTarget, Resizing, Roll, ScaleIn, ScaleOut, Scaling, ScalingMode,
+    Limit, Prediction, RateTarget, Resizing, Roll, Rule, ScaleIn, ScaleOut, Scaling, ScalingMode,
     SizeClass, Standby, When, ZoneBalance, ZoneRedundancy,
 };
 
@@ -68,6 +69,7 @@ roll = { batch = "50%", max_unhealthy = "10%", pause = "30s" }"#,
         resize: Resizing::Auto,
         roll: Roll { batch: Share(0.5), max_unhealthy: Share(0.1), pause: secs(30) },
         schedules: Vec::new(),
+        rules: Vec::new(),
     };
     assert_eq!(*found, expected);
 }
@@ -228,6 +230,130 @@ fn faults_of_schedules() {
         &with_schedule(&twice),
         &[&format!("20:8: {path}.name: another schedule has the name \"n\" too")],
     );
+}
+
+/// The rules that `lines` are.
+fn rules(lines: &str) -> Vec<Rule> {
+    scaling(lines).rules.clone()
+}
+
+#[test]
+fn rules_are_understood() {
+    let found = rules(
+        r#"[[pool.web.scaling.rule]]
+metric = "requests-per-instance"
+operator = ">"
+threshold = 80
+change = "+20%"
+[[pool.web.scaling.rule]]
+metric = "latency"
+window = "1m"
+statistic = "max"
+operator = "<="
+threshold = "50ms"
+change = "-1"
+cooldown = "0s""#,
+    );
+    let minutes = |count: u64| Duration::from_secs(count * 60);
+    let expected = [
+        Rule {
+            metric: Metric::RequestsPerInstance,
+            window: minutes(5),
+            statistic: Statistic::Average,
+            operator: Operator::Above,
+            threshold: 80.0,
+            change: Change::AddShare(Share(0.2)),
+            cooldown: minutes(5),
+        },
+        Rule {
+            metric: Metric::Latency,
+            window: minutes(1),
+            statistic: Statistic::Max,
+            operator: Operator::AtMost,
+            threshold: 0.05,
+            change: Change::Remove(1),
+            cooldown: Duration::ZERO,
+        },
+    ];
+    assert_eq!(found, expected);
+    let rule = "metric = \"queue\"\noperator = \">\"\nthreshold = 5\n";
+    for (written, change) in [
+        ("+2", Change::Add(2)),
+        ("-3", Change::Remove(3)),
+        ("-12.5%", Change::RemoveShare(Share(0.125))),
+        ("=10", Change::Exactly(10)),
+        ("=0", Change::Exactly(0)),
+    ] {
+        let found = rules(&format!("[[pool.web.scaling.rule]]\n{rule}change = \"{written}\""));
+        assert_eq!((found[0].change, change.to_string().as_str()), (change, written));
+    }
+    // They are enough to scale by.
+    let alone = with(&format!("[[pool.web.scaling.rule]]\n{rule}change = \"+1\""));
+    good(&alone.replace("target_requests_per_second = 70", ""));
+}
+
+#[test]
+fn faults_of_rules() {
+    let line = |key: &str, value: &str| {
+        let mut rule = String::new();
+        for (other, usual) in [
+            ("metric", "\"queue\""),
+            ("operator", "\">\""),
+            ("threshold", "5"),
+            ("change", "\"+1\""),
+        ] {
+            let value = if other == key { value } else { usual };
+            if !value.is_empty() {
+                rule.push_str(&format!("{other} = {value}, "));
+            }
+        }
+        if !rule.contains(key) && !value.is_empty() {
+            rule.push_str(&format!("{key} = {value}, "));
+        }
+        with(&format!("rule = [{{ {} }}]", rule.trim_end_matches(", ")))
+    };
+    good(&line("change", "\"+1\""));
+    for (key, value, expected) in [
+        ("metric", "", "is missing; write what it looks at"),
+        ("metric", "\"cpu\"", "\"cpu\" is not one of \"requests-per-instance\", "),
+        ("metric", "\"latency\"", ""),
+        ("operator", "", "is missing; write"),
+        ("operator", "\"=\"", "\"=\" is not one of \">\", \">=\", \"<\", \"<=\""),
+        ("threshold", "", "is missing; write what it is compared with"),
+        ("threshold", "-1", "must be a number from 0, or a duration"),
+        ("threshold", "\"5s\"", "is a time, and queue is a number"),
+        ("change", "", "is missing; write what it does"),
+        (
+            "change",
+            "1",
+            "must be a change such as \"+1\", \"-1\", \"+20%\", \"-20%\" or \"=10\"; did you mean \"+1\"?",
+        ),
+        (
+            "change",
+            "-2",
+            "must be a change such as \"+1\", \"-1\", \"+20%\", \"-20%\" or \"=10\"; did you mean \"-2\"?",
+        ),
+        ("change", "\"1\"", "\"1\" is not a change such as"),
+        ("change", "\"+\"", "\"+\" is not a change such as"),
+        ("change", "\"=20%\"", "\"=20%\" is not a change such as"),
+        ("change", "\"-120%\"", "\"-120%\" is too much"),
+        ("change", "\"+0\"", "changes nothing"),
+        ("change", "\"é1\"", "\"é1\" is not a change such as"),
+        ("window", "\"13h\"", "must be at most \"12h\""),
+        ("window", "\"0s\"", "must be at least \"1s\""),
+        ("statistic", "\"p99\"", "\"p99\" is not one of \"average\", "),
+        ("cooldown", "\"8d\"", "must be at most \"7d\""),
+    ] {
+        let found = faults_of(&line(key, value));
+        let [found] = found.as_slice() else { panic!("{key} = {value}: {found:#?}") };
+        let expected = match expected {
+            "" => "pool.web.scaling.rule[1].threshold: has no unit, and latency has".to_owned(),
+            expected => format!("pool.web.scaling.rule[1].{key}: {expected}"),
+        };
+        let (_, found) = found.split_once(": ").expect("a place");
+        assert!(found.starts_with(&expected), "{key} = {value}: {found}");
+    }
+    check(&with("rule = []"), &["11:8: pool.web.scaling.rule: is an empty list; leave it out"]);
 }
 
 #[test]
