@@ -33,25 +33,29 @@ const CONFINED: [(&str, &str); 3] =
     [("prometheus::", "src/observe/"), ("toml::", "src/config/"), ("socket2::", "src/net/")];
 
 /// Rooms (or files) that decide: no clock, no waiting, no talking.
-const CORES: [&str; 20] = [
+const CORES: [&str; 24] = [
     "src/base/",
     "src/model/",
     "src/config/",
     "src/net/proxy_protocol.rs",
-    "src/fleet/health.rs",
-    "src/fleet/member.rs",
     "src/fleet/membership.rs",
+    "src/fleet/member.rs",
+    "src/fleet/health.rs",
     "src/fleet/roster.rs",
     "src/proxy/balance.rs",
     "src/proxy/budget.rs",
-    "src/proxy/route.rs",
-    "src/proxy/wire/http1.rs",
     "src/proxy/wire/chunked.rs",
-    "src/scaling/demand.rs",
+    "src/proxy/wire/http1.rs",
+    "src/proxy/route.rs",
+    "src/scaling/capacity.rs",
+    "src/scaling/demand/",
+    "src/scaling/law.rs",
     "src/scaling/orders.rs",
     "src/scaling/placement.rs",
     "src/scaling/replacement.rs",
+    "src/scaling/rules.rs",
     "src/scaling/scaler.rs",
+    "src/scaling/schedule.rs",
     "src/scaling/simulate/",
     "src/scaling/size.rs",
 ];

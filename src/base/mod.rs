@@ -5,12 +5,14 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod cron;
 pub mod entropy;
 pub mod id;
 pub mod stock;
 pub mod unit;
 
 pub use clock::{Clock, Ms};
+pub use cron::Cron;
 pub use entropy::Entropy;
 pub use id::{InstanceId, ListenerId, PoolId, SizeId, ZoneId};
 pub use stock::Stock;

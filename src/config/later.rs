@@ -36,7 +36,6 @@ const LATER: &[(&str, Refused, &str)] = &[
     ("pool.zones.panic_below", Key, "zone-aware routing"),
     ("pool.health.type", Word("grpc"), "gRPC health checks"),
     ("pool.outlier", Key, "outlier ejection"),
-    ("pool.scaling.schedule", Key, "schedules"),
     ("pool.provisioner.kind", Word("exec"), "the exec provisioner"),
     ("pool.provisioner.kind", Word("webhook"), "the webhook provisioner"),
     ("pool.provisioner.kind", Word("azure-vmss"), "the Azure provisioner"),

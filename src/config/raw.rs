@@ -6,7 +6,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::base::Share;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+use crate::base::{Cron, Share};
 use crate::config::bound::{Bytes, Count, OrAuto, OrLearn, OrOff, OrUnlimited, Span};
 use crate::config::fault::Place;
 use crate::config::http::{
@@ -15,9 +18,10 @@ use crate::config::http::{
 };
 use crate::config::read::{At, Entry, Field, Given, List, Map, State, Table};
 use crate::config::scalar::{CheckKind, Period, Positive, ProvisionerKind, Rate, Workers};
-use crate::config::scaling::Growth;
+use crate::config::scaling::{Growth, Threshold};
 use crate::config::text::{Address, Bind, Name, Network, Port, Source, UrlPath};
 use crate::config::{AdminBind, LogFormat};
+use crate::model::rule::{Change, Metric, Operator, Statistic};
 use crate::model::{
     Balance, ConnectMethod, ForwardedStyle, HostPattern, Limit, ListenerLimits, Prediction,
     Protocol, ProxyHeader, ProxyVersion, Resizing, ScalingMode, Standby, StopPolicy, ZoneBalance,
@@ -32,6 +36,14 @@ const BODY_MOST: u64 = 1 << 60;
 const KEEPALIVE_MOST_MS: u64 = 32_767_000;
 /// Linux counts this in milliseconds, in 31 bits.
 const USER_TIMEOUT_MOST_MS: u64 = i32::MAX as u64;
+
+/// The longest that what recurs may hold: a year.
+const FOR_MOST_MS: u64 = 366 * 86_400_000;
+
+/// The longest that a rule looks back: twelve hours.
+const WINDOW_MOST_MS: u64 = 12 * 3_600_000;
+/// The longest that a rule keeps others from firing: a week.
+const COOLDOWN_MOST_MS: u64 = 7 * 86_400_000;
 
 /// A table and its keys. A key is named like its field unless `= "KEY"` says otherwise.
 macro_rules! tables {
@@ -280,6 +292,8 @@ tables! {
         sizes: Given<Vec<Size>>,
         resize: Given<Resizing>,
         roll: Roll,
+        schedules = "schedule": Given<Vec<Schedule>>,
+        rules = "rule": Given<Vec<Rule>>,
     }
 
     /// `scale_out` of scaling.
@@ -305,6 +319,31 @@ tables! {
         batch: Given<Share>,
         max_unhealthy: Given<Share>,
         pause: Given<Duration>,
+    }
+
+    /// `[[pool.NAME.scaling.schedule]]`.
+    Schedule {
+        table: Whole,
+        name: Given<Name>,
+        cron: Given<Cron>,
+        length = "for": Given<Span<1_000, FOR_MOST_MS>>,
+        from: Given<DateTime>,
+        until: Given<DateTime>,
+        timezone: Given<TimeZone>,
+        min: Given<u32>,
+        max: Given<Positive>,
+        target_requests_per_second: Given<OrLearn<Rate>>,
+    }
+
+    /// `[[pool.NAME.scaling.rule]]`.
+    Rule {
+        metric: Given<Metric>,
+        window: Given<Span<1_000, WINDOW_MOST_MS>>,
+        statistic: Given<Statistic>,
+        operator: Given<Operator>,
+        threshold: Given<Threshold>,
+        change: Given<Change>,
+        cooldown: Given<Span<0, COOLDOWN_MOST_MS>>,
     }
 
     /// `[pool.NAME.provisioner]`.

@@ -11,6 +11,7 @@ use crate::base::Share;
 use crate::base::unit::{parse_duration, print_duration};
 use crate::config::LogFormat;
 use crate::config::fault::did_you_mean;
+use crate::model::rule::{Metric, Operator, Statistic};
 use crate::model::{
     Balance, ConnectMethod, ForwardedStyle, Limit, Prediction, Protocol, ProxyHeader, ProxyVersion,
     Resizing, ScalingMode, StopPolicy, ZoneBalance, ZoneRedundancy,
@@ -197,6 +198,25 @@ words! {
     Prediction { "on" => Self::On, "forecast-only" => Self::ForecastOnly, "off" => Self::Off }
     ZoneRedundancy { "none" => Self::None, "n+1" => Self::OneZone }
     ZoneBalance { "best-effort" => Self::BestEffort, "strict" => Self::Strict }
+    Metric {
+        "requests-per-instance" => Self::RequestsPerInstance,
+        "in-flight-per-instance" => Self::InFlightPerInstance,
+        "latency" => Self::Latency,
+        "queue" => Self::Queue,
+    }
+    Statistic {
+        "average" => Self::Average,
+        "min" => Self::Min,
+        "max" => Self::Max,
+        "sum" => Self::Sum,
+        "last" => Self::Last,
+    }
+    Operator {
+        ">" => Self::Above,
+        ">=" => Self::AtLeast,
+        "<" => Self::Below,
+        "<=" => Self::AtMost,
+    }
     Resizing { "off" => Self::Off, "recommend" => Self::Recommend, "auto" => Self::Auto }
     Option<ProxyVersion> {
         "off" => None,

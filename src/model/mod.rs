@@ -15,7 +15,9 @@ pub mod machine;
 pub mod pool;
 pub mod rewrite;
 pub mod route;
+pub mod rule;
 pub mod scaling;
+pub mod schedule;
 pub mod sight;
 pub mod socket;
 pub mod standing;
@@ -35,10 +37,12 @@ pub use pool::{
 };
 pub use rewrite::{FieldEdits, Part, Rewrite, Template, TemplateError, Variable};
 pub use route::{Action, HostPattern, Redirect, Respond, Route};
+pub use rule::Rule;
 pub use scaling::{
     Prediction, RateTarget, Resizing, Roll, ScaleIn, ScaleOut, Scaling, ScalingMode, SizeClass,
     Standby, ZoneBalance, ZoneRedundancy,
 };
+pub use schedule::{Schedule, When};
 pub use sight::{AgentReport, Sight};
 pub use socket::SocketOptions;
 pub use standing::{Admin, Health, Life, Standing};

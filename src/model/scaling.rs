@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::base::{Share, SizeId};
 use crate::model::pool::Limit;
+use crate::model::rule::Rule;
+use crate::model::schedule::Schedule;
 
 /// What the agent does with what it decides.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -174,6 +176,10 @@ pub struct Scaling {
     pub resize: Resizing,
     /// How a pool is rolled over to another size.
     pub roll: Roll,
+    /// When other limits or another target hold, in the order of the file.
+    pub schedules: Vec<Schedule>,
+    /// Rules that it scales by, beside its targets.
+    pub rules: Vec<Rule>,
 }
 
 impl Scaling {
@@ -200,6 +206,8 @@ impl Scaling {
             sizes: Vec::new(),
             resize: Resizing::Off,
             roll: Roll { batch: Share(0.2), max_unhealthy: Share(0.2), pause: Duration::ZERO },
+            schedules: Vec::new(),
+            rules: Vec::new(),
         }
     }
 

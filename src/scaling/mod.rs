@@ -14,6 +14,8 @@
 //! - `size`: how many instances there should be, and how fast their number may fall
 //! - `orders`: what was ordered and is not seen yet; which zones take orders
 //! - `placement`: in which zone to launch, which instance to drain
+//! - [`schedule`]: what holds by the clock, and what must be launched ahead of it
+//! - [`rules`]: what rules as in Azure say of the size
 //! - `plan`: what is to be done, and the records that explain it
 //!
 //! - [`ending`]: the daemon stops and takes its instances along
@@ -34,8 +36,10 @@ mod placement;
 mod plan;
 mod replacement;
 mod roster;
+pub mod rules;
 mod scaler;
 pub mod simulate;
+pub mod schedule;
 mod size;
 
 #[cfg(test)]

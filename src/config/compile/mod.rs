@@ -16,7 +16,9 @@ mod page;
 mod pool;
 mod rewrite;
 mod route;
+mod rule;
 mod scaling;
+mod schedule;
 mod upstream;
 
 use std::io;

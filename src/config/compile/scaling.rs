@@ -122,6 +122,9 @@ impl Compiler<'_> {
             ),
             pause: self.pick(&own.pause, &inherited.pause, built_in.roll.pause),
         };
+        let limits = (min, max.as_ref().map_or(u32::MAX, |max| max.value.0));
+        let schedules = self.schedules(or_inherited(&raw.schedules, &base.schedules), limits);
+        let rules = self.rules(or_inherited(&raw.rules, &base.rules));
         Some(Scaling {
             mode,
             min,
@@ -144,6 +147,8 @@ impl Compiler<'_> {
             sizes,
             resize,
             roll,
+            schedules,
+            rules,
         })
     }
 
@@ -153,10 +158,11 @@ impl Compiler<'_> {
             scaling.target_requests_per_second.is_present()
                 || scaling.target_in_flight.is_present()
                 || scaling.target_latency.is_present()
+                || scaling.rules.is_present()
         };
         if !says(raw) && !says(base) {
-            let hint = "write the rate that one instance carries in steady state, or \"learn\"; or \
-                        another target";
+            let hint = "write the rate that one instance carries in steady state, \"learn\", another \
+                        target, or rules";
             let key = &raw.target_requests_per_second;
             self.fault(key.place, &key.key, "is missing", hint);
         }

@@ -64,13 +64,4 @@ fn the_only_word_there_is_is_accepted() {
             "7:11: pool.web.outlier: not available in this version yet (comes with outlier ejection)",
         ],
     );
-    check_pool(
-        "[[pool.web.scaling.schedule]]\nname = \"n\"",
-        &[
-            "7:12: pool.web.scaling: has no provisioner",
-            "7:12: pool.web.scaling.max: is missing",
-            "7:12: pool.web.scaling.target_requests_per_second: is missing",
-            "7:20: pool.web.scaling.schedule: not available in this version yet (comes with schedules)",
-        ],
-    );
 }
