@@ -29,11 +29,15 @@ const STRANGERS: [&str; 3] = ["fleet", "proxy", "scaling"];
 const PROVISION_USERS: [&str; 2] = ["scaling", "daemon"];
 
 /// Crates that one room alone may name: a change of crate is a change of one room.
-const CONFINED: [(&str, &str); 3] =
-    [("prometheus::", "src/observe/"), ("toml::", "src/config/"), ("socket2::", "src/net/")];
+const CONFINED: [(&str, &str); 4] = [
+    ("prometheus::", "src/observe/"),
+    ("toml::", "src/config/"),
+    ("socket2::", "src/net/"),
+    ("redb::", "src/scaling/history.rs"),
+];
 
 /// Rooms (or files) that decide: no clock, no waiting, no talking.
-const CORES: [&str; 19] = [
+const CORES: [&str; 21] = [
     "src/base/",
     "src/model/",
     "src/config/",
@@ -49,10 +53,12 @@ const CORES: [&str; 19] = [
     "src/proxy/wire/chunked.rs",
     "src/scaling/demand.rs",
     "src/scaling/orders.rs",
+    "src/scaling/outcome.rs",
     "src/scaling/placement.rs",
     "src/scaling/replacement.rs",
     "src/scaling/scaler.rs",
     "src/scaling/size.rs",
+    "src/scaling/tally.rs",
 ];
 
 const LINES_MAX: usize = 700;

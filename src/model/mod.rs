@@ -15,6 +15,7 @@ pub mod machine;
 pub mod pool;
 pub mod rewrite;
 pub mod route;
+pub mod said;
 pub mod scaling;
 pub mod sight;
 pub mod socket;
@@ -35,6 +36,7 @@ pub use pool::{
 };
 pub use rewrite::{FieldEdits, Part, Rewrite, Template, TemplateError, Variable};
 pub use route::{Action, HostPattern, Redirect, Respond, Route};
+pub use said::{Said, SizeOverride};
 pub use scaling::{
     Prediction, RateTarget, Resizing, Roll, ScaleIn, ScaleOut, Scaling, ScalingMode, SizeClass,
     Standby, ZoneBalance, ZoneRedundancy,

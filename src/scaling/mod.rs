@@ -4,7 +4,8 @@
 //! [`Scaler`] is the pure core: from what it sees ([`crate::model::Sight`]), what exists (the
 //! provider's list) and what it did before, it makes a [`Plan`] with its reasons. [`Agent`] is the
 //! thin shell that carries a plan out, once a second; the next tick is the retry. [`Journal`] keeps
-//! what was decided and why. One idea a file:
+//! what was decided and why. [`History`] keeps that beyond a restart. One idea a
+//! file:
 //!
 //! - `demand`: what the pool is asked for, from the windows of the last seconds
 //! - `roster`: who is there, from the provider's list joined with the pool's standings
@@ -12,6 +13,8 @@
 //! - `size`: how many instances there should be, and how fast their number may fall
 //! - `orders`: what was ordered and is not seen yet; which zones take orders
 //! - `placement`: in which zone to launch, which instance to drain
+//! - `outcome`: what became of what was ordered
+//! - `tally`: what recommendations add up to
 //! - `plan`: what is to be done, and the records that explain it
 //!
 //! - [`ending`]: the daemon stops and takes its instances along
@@ -23,20 +26,25 @@
 mod agent;
 mod demand;
 pub mod ending;
+mod history;
 mod journal;
 pub mod law;
 mod orders;
+mod outcome;
 mod placement;
 mod plan;
 mod replacement;
 mod roster;
 mod scaler;
 mod size;
+mod tally;
 
 #[cfg(test)]
 mod world;
 
 pub use agent::{Agent, Connections, OperationObserver};
+pub use history::{History, OnError};
 pub use journal::{Journal, Record};
 pub use plan::Plan;
 pub use scaler::Scaler;
+pub use tally::Tally;

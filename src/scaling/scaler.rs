@@ -6,16 +6,17 @@
 use std::sync::Arc;
 
 use crate::base::{InstanceId, Ms, PoolId, ZoneId};
-use crate::model::{Machine, MachineState, Scaling, Sight};
+use crate::model::{Machine, MachineState, Scaling, ScalingMode, Sight};
 use crate::provision::{Capabilities, Failure, LaunchOrder};
 use crate::scaling::demand::Demand;
 use crate::scaling::journal::Record;
 use crate::scaling::orders::Orders;
 use crate::scaling::placement::Zones;
-use crate::scaling::plan::{Facts, Plan, Refusal, Refusals};
+use crate::scaling::plan::{Facts, Plan, Refusal, Refusals, names};
 use crate::scaling::replacement::{Assessment, Trouble};
 use crate::scaling::roster::{Asked, BOOT_ALLOWANCE, Count, Member, Roster, Stage};
 use crate::scaling::size::{self, Size, Verdict};
+use crate::scaling::tally::Recommended;
 
 /// Decides for one pool, and remembers what it must between decisions.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Scaler {
     refusals: Refusals,
     /// How many were in the last list.
     listed: u32,
+    mode: ScalingMode,
+    recommended: Recommended,
     /// What the last decision was made from.
     facts: Option<Facts>,
 }
@@ -54,6 +57,8 @@ impl Scaler {
             orders: Orders::new(pool, nonce),
             refusals: Refusals::default(),
             listed: 0,
+            mode: ScalingMode::Enforce,
+            recommended: Recommended::default(),
             facts: None,
         }
     }
@@ -79,11 +84,20 @@ impl Scaler {
             plan.desired = self.listed;
             return plan;
         };
+        self.set_mode(scaling.mode);
+        if self.mode == ScalingMode::Off {
+            plan.desired = self.listed;
+            return plan;
+        }
 
         let found = self.trouble.assess(now, &members);
         let mut zones = self.zones(now, &members, capabilities);
-        let facts = self.facts(scaling, &members, &found, capabilities);
-        let verdict = self.size.settle(now, &facts.want, scaling, &facts.count, found.outage);
+        let mut facts = self.facts(scaling, &members, &found, capabilities);
+        if let Some(size) = sight.row.said.size {
+            facts.want.set_by_hand(size.desired, scaling);
+        }
+        let count = self.recommended.count(facts.count);
+        let verdict = self.size.settle(now, &facts.want, scaling, &count, found.outage);
         let scene = Scene {
             now,
             members: &members,
@@ -92,6 +106,14 @@ impl Scaler {
             found: &found,
             verdict: &verdict,
         };
+        if self.mode == ScalingMode::Recommend {
+            if let Some(refusal) = &verdict.refusal {
+                self.tell(&scene, refusal.clone(), &mut plan);
+            }
+            self.recommended.tell(now, &facts, &verdict, &mut plan);
+            self.facts = Some(facts);
+            return plan;
+        }
 
         self.shrink(&scene, &mut zones, &mut plan);
         self.revive(&scene, &mut zones, &mut plan);
@@ -111,6 +133,14 @@ impl Scaler {
         self.roster.asked(now, Asked::Terminate, &plan.terminations);
         self.facts = Some(facts);
         plan
+    }
+
+    /// The memory of sizes is of those that were meant: with another mode it begins anew.
+    fn set_mode(&mut self, mode: ScalingMode) {
+        if std::mem::replace(&mut self.mode, mode) != mode {
+            self.size = Size::default();
+            self.recommended = Recommended::default();
+        }
     }
 
     /// What became of an order of the last plans. A record, if it failed in a way that has not been
@@ -466,13 +496,4 @@ impl Scene<'_> {
 
 fn has_failed(machine: &Machine) -> bool {
     matches!(machine.state, MachineState::Failed(_))
-}
-
-/// The first few of `ids`, for a line that a person reads.
-fn names(ids: &[InstanceId]) -> String {
-    let shown: Vec<&str> = ids.iter().take(8).map(InstanceId::as_str).collect();
-    match ids.len().saturating_sub(shown.len()) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
 }

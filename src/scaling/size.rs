@@ -72,6 +72,18 @@ pub(super) fn want(
 }
 
 impl Want {
+    /// An operator's size takes the place of what the demand asks for, within the same bounds.
+    pub(super) fn set_by_hand(&mut self, size: u32, scaling: &Scaling) {
+        self.size = size;
+        self.clamps.clear();
+        let bounded = size.max(scaling.min).min(self.max);
+        if bounded != size {
+            self.clamp(if bounded > size { "min" } else { "max" }, bounded);
+        }
+        self.roomy = self.size;
+        self.winner = "operator";
+    }
+
     fn clamp(&mut self, name: &str, to: u32) {
         self.clamps.push(format!("{name} {}→{to}", self.size));
         self.size = to;
@@ -121,7 +133,11 @@ impl Size {
         outage: bool,
     ) -> Verdict {
         let (since, before) = *self.state.get_or_insert((now, count.size()));
-        let hold = scaling.scale_in.hold;
+        let hold = match want.winner {
+            // What was wanted before does not matter any more.
+            "operator" => Duration::ZERO,
+            _ => scaling.scale_in.hold,
+        };
         let floor = self.floor(now, want, hold);
         let carrying = count.carrying();
         let mut desired = before.min(want.max);

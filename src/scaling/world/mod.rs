@@ -2,6 +2,7 @@
 //! steward, and traffic. Seeded, so that a failure can be run again. What must hold at any time is
 //! checked at each second.
 
+mod operator;
 mod scenarios;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -12,11 +13,11 @@ use std::time::Duration;
 use crate::base::{Entropy, InstanceId, Ms, Share, ZoneId};
 use crate::model::{
     Admin, Balance, Health, HealthCheck, HealthSettings, Instance, InstanceRow, Life, Limit,
-    Machine, MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, Scaling, Sight, Slot,
-    Standing, UpstreamSettings, Window,
+    Machine, MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, Said, Scaling, ScalingMode,
+    Sight, SizeOverride, Slot, Standing, UpstreamSettings, Window,
 };
 use crate::provision::{Capabilities, Failure, LaunchOrder, Resize};
-use crate::scaling::{Plan, Record, Scaler};
+use crate::scaling::{Plan, Record, Scaler, Tally};
 
 /// What becomes of an instance.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +77,8 @@ struct World {
     /// How long an instance takes to boot.
     boot: Duration,
     retired: bool,
+    /// What operators said.
+    said: Said,
     /// Answers of the provider that are still under way.
     answers: Vec<(Ms, LaunchOrder, Result<(), Failure>)>,
     /// Plans whose reports have not reached the steward.
@@ -117,6 +120,7 @@ impl World {
             rate,
             boot: Duration::from_secs(20),
             retired: false,
+            said: Said::default(),
             answers: Vec::new(),
             reports: Vec::new(),
             born: 0,
@@ -363,6 +367,7 @@ impl World {
                 ordered: Vec::new(),
                 desired: 0,
                 demand_rps: 0.0,
+                said: self.said.clone(),
             },
             retired: self.retired,
         }
