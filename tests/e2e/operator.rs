@@ -1,12 +1,13 @@
 //! What operators say of scaling, and what of it outlives the daemon.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, eventually, free_address, run, signal_all, talk};
+use crate::daemon::{BINARY, Daemon, eventually, free_address, run, signal_all, talk};
 use crate::load::Load;
 use crate::scaling::{pool, ready};
 
@@ -236,4 +237,20 @@ fn a_history_that_cannot_be_used_stops_nothing() {
         let told = if garbage { "is set aside as .corrupt" } else { "cannot be written" };
         assert_eq!(log.matches(told).count(), 1, "{log}");
     }
+}
+
+#[test]
+fn a_history_that_has_no_room_stops_nothing() {
+    // No file may be longer than 16 KiB, which is as good as a disk that is full.
+    let script = "trap '' XFSZ; ulimit -f 32; exec \"$0\" \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, BINARY]);
+    let dir = tempfile::tempdir().expect("a directory");
+    let daemon = Daemon::start_by(command, dir, &pool(free_address(), ""));
+    until_eligible(&daemon, 3);
+    done(&daemon, &["scale", "web", "4"]);
+    until_eligible(&daemon, 4);
+    assert_eq!(daemon.metric("tidegate_history_errors_total", ""), 1.0, "{}", daemon.log());
+    assert_eq!(daemon.log().matches("the history cannot be written").count(), 1);
+    assert_eq!(reasons(&daemon, "launch").len(), 2, "the journal is in memory");
 }
