@@ -8,8 +8,8 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use tidegate::base::{Ms, Share, ZoneId};
 use tidegate::model::{
     Admin, Balance, Health, HealthCheck, HealthSettings, Instance, InstanceRow, Life, Limit,
-    Machine, MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, Scaling, Sight, Standing,
-    UpstreamSettings, Window,
+    Machine, MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, Said, Scaling, Sight,
+    Standing, UpstreamSettings, Window,
 };
 use tidegate::provision::{Capabilities, Resize};
 use tidegate::scaling::Scaler;
@@ -84,6 +84,7 @@ fn sight(count: u32, machines: &[Machine], offered: u64) -> Sight {
             ordered: Vec::new(),
             desired: count,
             demand_rps: 0.0,
+            said: Said::default(),
         },
         retired: false,
     }

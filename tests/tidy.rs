@@ -29,28 +29,33 @@ const STRANGERS: [&str; 3] = ["fleet", "proxy", "scaling"];
 const PROVISION_USERS: [&str; 2] = ["scaling", "daemon"];
 
 /// Crates that one room alone may name: a change of crate is a change of one room.
-const CONFINED: [(&str, &str); 3] =
-    [("prometheus::", "src/observe/"), ("toml::", "src/config/"), ("socket2::", "src/net/")];
+const CONFINED: [(&str, &str); 4] = [
+    ("prometheus::", "src/observe/"),
+    ("toml::", "src/config/"),
+    ("socket2::", "src/net/"),
+    ("redb::", "src/scaling/history.rs"),
+];
 
 /// Rooms (or files) that decide: no clock, no waiting, no talking.
-const CORES: [&str; 24] = [
+const CORES: [&str; 26] = [
     "src/base/",
     "src/model/",
     "src/config/",
     "src/net/proxy_protocol.rs",
     "src/fleet/membership.rs",
     "src/fleet/member.rs",
-    "src/fleet/health.rs",
     "src/fleet/roster.rs",
-    "src/proxy/balance.rs",
+    "src/fleet/health.rs",
     "src/proxy/budget.rs",
-    "src/proxy/wire/chunked.rs",
+    "src/proxy/balance.rs",
     "src/proxy/wire/http1.rs",
+    "src/proxy/wire/chunked.rs",
     "src/proxy/route.rs",
     "src/scaling/capacity.rs",
     "src/scaling/demand/",
     "src/scaling/law.rs",
     "src/scaling/orders.rs",
+    "src/scaling/outcome.rs",
     "src/scaling/placement.rs",
     "src/scaling/replacement.rs",
     "src/scaling/rules.rs",
@@ -58,6 +63,7 @@ const CORES: [&str; 24] = [
     "src/scaling/schedule.rs",
     "src/scaling/simulate/",
     "src/scaling/size.rs",
+    "src/scaling/tally.rs",
 ];
 
 const LINES_MAX: usize = 700;

@@ -9,16 +9,18 @@ use serde_json::json;
 
 use crate::admin::problem::{self, Problem};
 use crate::admin::route::Action;
+use crate::admin::wish::Wish;
 use crate::admin::{Admin, view};
 use crate::base::PoolId;
+use crate::base::clock::wall_seconds;
 use crate::observe::metrics;
 
 /// A response of the API.
 pub(super) type Answer = Response<Full<Bytes>>;
 
 impl Admin {
-    /// Does what is asked.
-    pub(super) async fn answer(&self, action: Action) -> Result<Answer, Problem> {
+    /// Does what is asked; only the order of a size looks at the body.
+    pub(super) async fn answer(&self, action: Action, body: &[u8]) -> Result<Answer, Problem> {
         match action {
             Action::Metrics => {
                 let census = self.census.load_full();
@@ -50,8 +52,21 @@ impl Admin {
                     return Err(no_pool(&pool));
                 }
                 // A pool without an agent has decided nothing.
-                let decisions = journal.map_or_else(Vec::new, |journal| journal.newest(limit));
-                Ok(json_of(&view::Decisions { decisions }))
+                let (decisions, tally) = journal
+                    .map(|journal| (journal.newest(limit), journal.tally()))
+                    .unwrap_or_default();
+                Ok(json_of(&view::Decisions { decisions, tally }))
+            }
+            Action::Scale(pool) => {
+                let wrong = |why| Problem::new(StatusCode::BAD_REQUEST, why);
+                let wish = Wish::read(body).map_err(wrong)?;
+                let size = wish.order(wall_seconds()).map_err(wrong)?;
+                self.control.scale(pool.clone(), size).await?;
+                Ok(json_of(&json!({ "pool": pool, "override": size })))
+            }
+            Action::Protect { pool, instance, on } => {
+                self.control.protect(pool.clone(), instance.clone(), on).await?;
+                Ok(json_of(&json!({ "pool": pool, "instance": instance, "protected": on })))
             }
             Action::Drain { pool, instance, on } => {
                 self.control.drain(pool.clone(), instance.clone(), on).await?;

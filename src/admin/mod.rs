@@ -15,6 +15,7 @@ pub mod problem;
 pub mod route;
 pub mod serve;
 pub mod view;
+pub mod wish;
 
 mod answer;
 
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::base::{InstanceId, PoolId};
-use crate::model::Census;
+use crate::model::{Census, SizeOverride};
 use crate::observe::Metrics;
 use crate::scaling::Journal;
 
@@ -47,6 +48,12 @@ pub trait Control: Send + Sync {
     /// Drains the instance by an operator's order, or (`on` false) takes that order back.
     fn drain(&self, pool: PoolId, instance: InstanceId, on: bool) -> Reply<'_, (), ControlError>;
 
+    /// Sets the size of the pool by hand, or (`None`) ends that.
+    fn scale(&self, pool: PoolId, size: Option<SizeOverride>) -> Reply<'_, (), ControlError>;
+
+    /// Protects the instance from scale-in, or (`on` false) takes that back.
+    fn protect(&self, pool: PoolId, instance: InstanceId, on: bool) -> Reply<'_, (), ControlError>;
+
     /// Reads the config again. Says in a line what changed, or names every reason why it was
     /// refused; then the old config stays.
     fn reload(&self) -> Reply<'_, String, ControlError>;
@@ -58,6 +65,9 @@ pub enum ControlError {
     /// The pool or the instance is not there; says which.
     #[error("{0}")]
     Unknown(String),
+    /// It may not be so; says what may.
+    #[error("{0}")]
+    Impossible(String),
     /// The config was refused: every reason.
     #[error("{}", .0.join("; "))]
     Refused(Vec<String>),

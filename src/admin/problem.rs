@@ -103,6 +103,7 @@ impl From<ControlError> for Problem {
     fn from(error: ControlError) -> Self {
         match error {
             ControlError::Unknown(what) => Self::new(StatusCode::NOT_FOUND, what),
+            ControlError::Impossible(why) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, why),
             ControlError::Refused(faults) => Self::config(faults),
             ControlError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         }

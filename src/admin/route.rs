@@ -34,6 +34,17 @@ pub enum Action {
         /// False takes the drain back.
         on: bool,
     },
+    /// An operator sets the size of a pool, or ends that; the body says which.
+    Scale(PoolId),
+    /// An operator protects an instance from scale-in, or takes that back.
+    Protect {
+        /// In this pool.
+        pool: PoolId,
+        /// This instance.
+        instance: InstanceId,
+        /// False takes it back.
+        on: bool,
+    },
     /// Read the config again.
     Reload,
 }
@@ -71,16 +82,27 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Action,
         ["api", "v1", "status"] => get(method).map(|()| Action::Status),
         ["api", "v1", "reload"] => post(method).map(|()| Action::Reload),
         ["api", "v1", "pools", pool] => get(method).map(|()| Action::Pool(PoolId::new(pool))),
-        ["api", "v1", "pools", pool, "scaling"] => {
-            get(method)?;
-            Ok(Action::Scaling { pool: PoolId::new(pool), limit: limit(query)? })
-        }
+        ["api", "v1", "pools", pool, "scaling"] => match *method {
+            Method::GET | Method::HEAD => {
+                Ok(Action::Scaling { pool: PoolId::new(pool), limit: limit(query)? })
+            }
+            Method::POST => Ok(Action::Scale(PoolId::new(pool))),
+            _ => Err(Missed::Method { allow: "GET, HEAD, POST" }),
+        },
         ["api", "v1", "pools", pool, "instances", id, verb @ ("drain" | "undrain")] => {
             post(method)?;
             Ok(Action::Drain {
                 pool: PoolId::new(pool),
                 instance: InstanceId::new(id),
                 on: *verb == "drain",
+            })
+        }
+        ["api", "v1", "pools", pool, "instances", id, verb @ ("protect" | "unprotect")] => {
+            post(method)?;
+            Ok(Action::Protect {
+                pool: PoolId::new(pool),
+                instance: InstanceId::new(id),
+                on: *verb == "protect",
             })
         }
         _ => Err(Missed::Path),
@@ -175,6 +197,15 @@ mod tests {
             ("POST /api/v1/pools/web/instances/i-1/drain", drain("i-1", true)),
             ("POST /api/v1/pools/web/instances/10.0.0.1:80/undrain", drain("10.0.0.1:80", false)),
             ("POST /api/v1/pools/web/instances/%5B%3A%3A1%5D%3A80/drain", drain("[::1]:80", true)),
+            ("POST /api/v1/pools/web/scaling", Action::Scale(pool())),
+            (
+                "POST /api/v1/pools/web/instances/i-1/protect",
+                Action::Protect { pool: pool(), instance: "i-1".into(), on: true },
+            ),
+            (
+                "POST /api/v1/pools/web/instances/i-1/unprotect",
+                Action::Protect { pool: pool(), instance: "i-1".into(), on: false },
+            ),
             ("POST /api/v1/reload", Action::Reload),
         ] {
             assert_eq!(ask(line), Ok(expected), "{line}");
@@ -197,6 +228,7 @@ mod tests {
             ("POST /metrics", only("GET, HEAD")),
             ("DELETE /api/v1/pools/web", only("GET, HEAD")),
             ("GET /api/v1/reload", only("POST")),
+            ("PUT /api/v1/pools/web/scaling", only("GET, HEAD, POST")),
             ("GET /api/v1/pools/web/instances/i/drain", only("POST")),
             ("OPTIONS /api/v1/status", only("GET, HEAD")),
         ] {

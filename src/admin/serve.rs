@@ -37,7 +37,7 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(40);
 /// After an accept that failed: descriptors are most likely used up, and asking again at once would
 /// only burn a CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Longest request body; nothing that is asked needs one.
+/// Longest request body; what is asked needs a line at most.
 const MAX_BODY: usize = 64 * 1024;
 /// How much of a body that is too long is read before it is refused: a client that is still sending
 /// when the connection closes may never see the answer.
@@ -158,12 +158,12 @@ async fn respond(admin: &Admin, home: Home, request: Request<Incoming>) -> Answe
 
 async fn attempt(admin: &Admin, home: Home, request: Request<Incoming>) -> Result<Answer, Problem> {
     let (head, body) = request.into_parts();
-    timeout(STEP_TIMEOUT, discard(body)).await.unwrap_or_else(|_| {
+    let body = timeout(STEP_TIMEOUT, whole(body)).await.unwrap_or_else(|_| {
         Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the request's body did not come in time"))
     })?;
     guard::check(home, admin.token.as_ref(), &head)?;
     let action = route(&head.method, head.uri.path(), head.uri.query())?;
-    timeout(STEP_TIMEOUT, admin.answer(action)).await.unwrap_or_else(|_| {
+    timeout(STEP_TIMEOUT, admin.answer(action, &body)).await.unwrap_or_else(|_| {
         Err(Problem::new(
             StatusCode::GATEWAY_TIMEOUT,
             "the daemon did not do it in time; it may still happen",
@@ -171,14 +171,20 @@ async fn attempt(admin: &Admin, home: Home, request: Request<Incoming>) -> Resul
     })
 }
 
-/// Reads the body to its end, since an answer before that may get lost; nothing in it is used.
-async fn discard(mut body: Incoming) -> Result<(), Problem> {
+/// Reads the body to its end, also where nobody looks at it, since an answer before that may get
+/// lost.
+async fn whole(mut body: Incoming) -> Result<Vec<u8>, Problem> {
+    let mut kept = Vec::new();
     let mut length = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|why| {
             Problem::new(StatusCode::BAD_REQUEST, format!("the request's body is broken: {why}"))
         })?;
-        length += frame.data_ref().map_or(0, bytes::Bytes::len);
+        let Some(data) = frame.data_ref() else { continue };
+        length += data.len();
+        if length <= MAX_BODY {
+            kept.extend_from_slice(data);
+        }
         if length > MAX_DISCARDED {
             break;
         }
@@ -187,5 +193,5 @@ async fn discard(mut body: Incoming) -> Result<(), Problem> {
         let detail = format!("a request's body may have {MAX_BODY} bytes at most");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
     }
-    Ok(())
+    Ok(kept)
 }

@@ -43,6 +43,26 @@ impl Control for Daemon {
         Box::pin(std::future::ready(result))
     }
 
+    fn scale(&self, pool: PoolId, size: Option<SizeOverride>) -> Reply<'_, (), ControlError> {
+        let result = match (pool.as_str(), size) {
+            ("web", Some(SizeOverride { desired: 99, .. })) => {
+                Err(ControlError::Impossible("may have 1 to 9".into()))
+            }
+            ("web", size) => {
+                let mut orders = self.orders.lock().expect("orders");
+                orders.push((format!("size {:?}", size.map(|s| s.desired)), size.is_some()));
+                Ok(())
+            }
+            _ => Err(ControlError::Unknown(format!("no {pool}"))),
+        };
+        Box::pin(std::future::ready(result))
+    }
+
+    fn protect(&self, _: PoolId, instance: InstanceId, on: bool) -> Reply<'_, (), ControlError> {
+        self.orders.lock().expect("orders").push((format!("protect {instance}"), on));
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn reload(&self) -> Reply<'_, String, ControlError> {
         let result = if self.faults.is_empty() {
             Ok("no change".into())
@@ -340,4 +360,31 @@ async fn the_connection_after_the_last_waits_its_turn() {
     assert!(early.is_err(), "the 65th connection is served beside the 64");
     held.pop();
     assert_eq!(timeout(SOON, ask).await.expect("its turn").status(), 200);
+}
+
+#[tokio::test]
+async fn sizes_and_protection_are_ordered() {
+    let served = served();
+    let size = "POST /api/v1/pools/web/scaling";
+    for (line, body, status) in [
+        (size, r#"{"desired": 4, "for": "30m"}"#, 200),
+        (size, r#"{"auto": true}"#, 200),
+        (size, r#"{"desired": 99}"#, 422),
+        (size, r#"{"desire": 4}"#, 400),
+        ("POST /api/v1/pools/api/scaling", r#"{"desired": 4}"#, 404),
+        ("POST /api/v1/pools/web/instances/a%2F1/protect", "", 200),
+        ("POST /api/v1/pools/web/instances/a%2F1/unprotect", "", 200),
+    ] {
+        let answer = served.ask(line, &[], body).await;
+        assert_eq!(answer.status(), status, "{line} {body}: {:?}", answer.body());
+    }
+    let orders = served.daemon.orders.lock().expect("orders").clone();
+    let told: Vec<_> = orders.iter().map(|(order, on)| (order.as_str(), *on)).collect();
+    let expected = [
+        ("size Some(4)", true),
+        ("size None", false),
+        ("protect a/1", true),
+        ("protect a/1", false),
+    ];
+    assert_eq!(told, expected);
 }

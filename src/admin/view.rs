@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{PoolId, ZoneId};
-use crate::model::{Census, InstanceRow, Limit, PoolRow};
-use crate::scaling::Record;
+use crate::model::{Census, InstanceRow, Limit, PoolRow, SizeOverride};
+use crate::scaling::{Record, Tally};
 
 /// `GET /api/v1/status`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub struct Pool {
     pub desired: u32,
     /// Requests in the hold queue now.
     pub queue_depth: u32,
+    /// What an operator set its size to; only while that holds.
+    #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
+    pub size_override: Option<SizeOverride>,
     /// Every instance that has an address.
     pub instances: Vec<Instance>,
 }
@@ -71,6 +74,9 @@ pub struct Instance {
     pub why: String,
     /// What it serves now.
     pub in_flight: u32,
+    /// Whether an operator protects it from scale-in.
+    #[serde(default)]
+    pub protected: bool,
     /// Exchanges by class; only in the detail of one pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub responses: Option<Responses>,
@@ -134,6 +140,8 @@ pub struct Bounds {
     pub max: u32,
     /// The rate that one instance carries; null if that is learnt, or not what it is scaled by.
     pub target_requests_per_second: Option<f64>,
+    /// `enforce`, `recommend` or `off`.
+    pub mode: String,
 }
 
 /// `GET /api/v1/pools/{pool}/scaling`.
@@ -141,6 +149,9 @@ pub struct Bounds {
 pub struct Decisions {
     /// Newest first.
     pub decisions: Vec<Record>,
+    /// What following the recommendations would have made of it; only while the agent recommends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tally: Option<Tally>,
 }
 
 /// The whole membership.
@@ -173,6 +184,7 @@ pub fn pool_detail(row: &PoolRow, queues: &[(PoolId, u32)]) -> PoolDetail {
             min: scaling.min,
             max: scaling.max,
             target_requests_per_second: scaling.stated_rate(),
+            mode: scaling.mode.word().to_owned(),
         }),
     }
 }
@@ -183,7 +195,15 @@ fn pool(row: &PoolRow, queues: &[(PoolId, u32)], with_responses: bool) -> Pool {
         name: row.pool.id.to_string(),
         desired: row.desired,
         queue_depth: depth,
-        instances: row.instances.iter().map(|row| instance(row, with_responses)).collect(),
+        size_override: row.said.size,
+        instances: row
+            .instances
+            .iter()
+            .map(|one| {
+                let protected = row.said.protected.contains(&one.instance.id);
+                Instance { protected, ..instance(one, with_responses) }
+            })
+            .collect(),
     }
 }
 
@@ -203,6 +223,7 @@ fn instance(row: &InstanceRow, with_responses: bool) -> Instance {
         eligible,
         why: why.to_owned(),
         in_flight: instance.vitals.in_flight(),
+        protected: false,
         responses: with_responses.then_some(Responses {
             failed,
             informational,
@@ -263,14 +284,28 @@ mod tests {
                 "instances": [
                     {"id": "a-1", "address": "127.0.0.1:80", "zone": "a", "weight": 1,
                      "health": "up", "admin": "enabled", "life": "serving",
-                     "eligible": true, "why": "up", "in_flight": 0},
+                     "eligible": true, "why": "up", "in_flight": 0, "protected": false},
                     {"id": "b-1", "address": "127.0.0.1:80", "zone": "b", "weight": 1,
                      "health": "down", "admin": "enabled", "life": "serving",
-                     "eligible": false, "why": "fails its probes", "in_flight": 0},
+                     "eligible": false, "why": "fails its probes", "in_flight": 0,
+                     "protected": false},
                 ],
             }],
         });
         assert_eq!(serde_json::to_value(&status).expect("JSON"), expected);
+    }
+
+    #[test]
+    fn what_operators_said_is_shown() {
+        let mut census = sample();
+        let size = SizeOverride { desired: 5, until: Some(1_764_140_000) };
+        census.pools[0].said.size = Some(size);
+        census.pools[0].said.protected.insert("b-1".into());
+        let status = serde_json::to_value(status("lb-1", &census, &[])).expect("JSON");
+        let pool = &status["pools"][0];
+        assert_eq!(pool["override"], json!({"desired": 5, "until": 1_764_140_000}));
+        let protected = |n: usize| &pool["instances"][n]["protected"];
+        assert_eq!((protected(0), protected(1)), (&json!(false), &json!(true)));
     }
 
     #[test]

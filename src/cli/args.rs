@@ -36,7 +36,11 @@ pub(super) enum Verb {
     /// Show who is there, and why (not) eligible for traffic
     Status(StatusArgs),
     /// Send an instance no new traffic; what runs on it may finish
-    Drain(DrainArgs),
+    Drain(InstanceArgs),
+    /// Set the size of a pool by hand, or leave it to its demand again
+    Scale(ScaleArgs),
+    /// Keep an instance when the pool shrinks
+    Protect(InstanceArgs),
     /// Make the daemon read its config again
     Reload(AdminArgs),
     /// Exit 0 if the daemon lives, else 1 (for a container's health check)
@@ -73,14 +77,32 @@ pub(super) struct StatusArgs {
 }
 
 #[derive(PartialEq, Debug, clap::Args)]
-pub(super) struct DrainArgs {
+pub(super) struct InstanceArgs {
     /// The pool
     pub pool: String,
     /// The instance, by its id
     pub instance: String,
-    /// Take the drain back
+    /// Take it back
     #[arg(long)]
     pub undo: bool,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+#[derive(PartialEq, Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["size", "auto"]))]
+pub(super) struct ScaleArgs {
+    /// The pool
+    pub pool: String,
+    /// How many instances there are to be
+    #[arg(value_name = "N")]
+    pub size: Option<u32>,
+    /// End that after a time such as 30m [default: it stays until --auto]
+    #[arg(long = "for", value_name = "TIME", requires = "size", conflicts_with = "auto")]
+    pub lasts: Option<String>,
+    /// As many as the demand needs
+    #[arg(long)]
+    pub auto: bool,
     #[command(flatten)]
     pub admin: AdminArgs,
 }
@@ -156,10 +178,30 @@ mod tests {
             ),
             (
                 "drain web 10.0.0.1:80 --undo",
-                Verb::Drain(DrainArgs {
+                Verb::Drain(InstanceArgs {
                     pool: "web".into(),
                     instance: "10.0.0.1:80".into(),
                     undo: true,
+                    admin: admin(None),
+                }),
+            ),
+            (
+                "scale web 5 --for 30m",
+                Verb::Scale(ScaleArgs {
+                    pool: "web".into(),
+                    size: Some(5),
+                    lasts: Some("30m".into()),
+                    auto: false,
+                    admin: admin(None),
+                }),
+            ),
+            (
+                "scale web --auto",
+                Verb::Scale(ScaleArgs {
+                    pool: "web".into(),
+                    size: None,
+                    lasts: None,
+                    auto: true,
                     admin: admin(None),
                 }),
             ),
@@ -178,6 +220,11 @@ mod tests {
         for line in [
             "tidegate dance",
             "tidegate drain web",
+            "tidegate protect web",
+            "tidegate scale web",
+            "tidegate scale web many",
+            "tidegate scale web 5 --auto",
+            "tidegate scale web --auto --for 5m",
             "tidegate status --admin localhost",
             "tidegate status --admin unix:",
             "tidegate --config a status",

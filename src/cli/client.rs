@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
-use http::{Method, Request, Response, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use tokio::runtime;
 
@@ -57,21 +57,31 @@ impl Client {
 
     /// The body of a good answer.
     pub(super) fn get(&self, path: &str) -> Result<Bytes, Failure> {
-        self.ask(Method::GET, path)
+        self.ask(Method::GET, path, Vec::new())
     }
 
     /// The body of a good answer.
     pub(super) fn post(&self, path: &str) -> Result<Bytes, Failure> {
-        self.ask(Method::POST, path)
+        self.ask(Method::POST, path, Vec::new())
     }
 
-    fn ask(&self, method: Method, path: &str) -> Result<Bytes, Failure> {
+    /// The body of a good answer to what `body` says in JSON.
+    pub(super) fn post_json(&self, path: &str, body: Vec<u8>) -> Result<Bytes, Failure> {
+        self.ask(Method::POST, path, body)
+    }
+
+    fn ask(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Bytes, Failure> {
         let failed = |why: String| Failure::new(Exit::Failed, why);
+        let has_body = !body.is_empty();
         let mut asked = Request::builder()
             .method(method)
             .uri(path)
-            .body(Full::default())
+            .body(Full::from(body))
             .map_err(|why| failed(format!("cannot ask for {path}: {why}")))?;
+        if has_body {
+            let json = HeaderValue::from_static("application/json");
+            asked.headers_mut().insert(CONTENT_TYPE, json);
+        }
         if let Some(token) = &self.token {
             asked.headers_mut().insert(AUTHORIZATION, token.authorization());
         }

@@ -1,11 +1,11 @@
 //! `tidegate drain`: an operator's order for one instance.
 
 use crate::admin::route::encode;
-use crate::cli::args::DrainArgs;
+use crate::cli::args::InstanceArgs;
 use crate::cli::client::Client;
 use crate::cli::{Failure, print};
 
-pub(super) fn run(args: &DrainArgs) -> Result<(), Failure> {
+pub(super) fn run(args: &InstanceArgs) -> Result<(), Failure> {
     let (pool, instance) = (&args.pool, &args.instance);
     let verb = if args.undo { "undrain" } else { "drain" };
     let path = format!("/api/v1/pools/{}/instances/{}/{verb}", encode(pool), encode(instance));

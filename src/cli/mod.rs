@@ -10,7 +10,9 @@ mod client;
 mod config_file;
 mod drain;
 mod healthcheck;
+mod protect;
 mod reload;
+mod scale;
 mod simulate;
 mod status;
 pub mod whoami;
@@ -83,6 +85,8 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         Verb::Check(args) => check::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Drain(args) => drain::run(&args),
+        Verb::Scale(args) => scale::run(&args),
+        Verb::Protect(args) => protect::run(&args),
         Verb::Reload(args) => reload::run(&args),
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::Simulate(args) => simulate::run(&args),

@@ -2,10 +2,15 @@
 
 use std::io::{IsTerminal, stdout};
 
+use std::time::Duration;
+
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::admin::route::encode;
 use crate::admin::view::{Instance, PoolDetail, Status};
+use crate::base::clock::wall_seconds;
+use crate::base::unit::print_duration;
 use crate::cli::args::StatusArgs;
 use crate::cli::client::Client;
 use crate::cli::{Exit, Failure, print};
@@ -20,14 +25,51 @@ pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
     let mut pools = Vec::with_capacity(status.pools.len());
     for pool in &status.pools {
         match client.get(&format!("/api/v1/pools/{}", encode(&pool.name))) {
-            Ok(body) => pools.push(read(&body)?),
+            Ok(body) => {
+                let detail: PoolDetail = read(&body)?;
+                let last = match detail.scaling {
+                    Some(_) => last_decision(&client, &pool.name)?,
+                    None => None,
+                };
+                pools.push(Shown { detail, last });
+            }
             // It left the config in the meantime.
             Err(failure) if failure.exit == Exit::Input => {}
             Err(failure) => return Err(failure),
         }
     }
     let colour = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    print(&page(&status, &pools, colour))
+    print(&page(&status, &pools, wall_seconds(), colour))
+}
+
+/// A pool as it is shown.
+struct Shown {
+    detail: PoolDetail,
+    /// What its agent decided last.
+    last: Option<Decision>,
+}
+
+#[derive(Deserialize)]
+struct Decisions {
+    decisions: Vec<Decision>,
+}
+
+/// A decision, as far as it is shown.
+#[derive(Deserialize)]
+struct Decision {
+    t: f64,
+    action: String,
+    reason: String,
+    outcome: String,
+}
+
+fn last_decision(client: &Client, pool: &str) -> Result<Option<Decision>, Failure> {
+    match client.get(&format!("/api/v1/pools/{}/scaling?limit=1", encode(pool))) {
+        Ok(body) => Ok(read::<Decisions>(&body)?.decisions.pop()),
+        // As above.
+        Err(failure) if failure.exit == Exit::Input => Ok(None),
+        Err(failure) => Err(failure),
+    }
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
@@ -75,8 +117,8 @@ const COLUMNS: [&str; 8] =
 /// The column of numbers, which stand to the right.
 const IN_FLIGHT: usize = 6;
 
-/// The whole page.
-fn page(status: &Status, pools: &[PoolDetail], colour: bool) -> String {
+/// The whole page, read at `now` in seconds since 1970.
+fn page(status: &Status, pools: &[Shown], now: f64, colour: bool) -> String {
     let mut name = status.node.clone();
     if !name.is_empty() {
         name.push_str("  ");
@@ -91,29 +133,62 @@ fn page(status: &Status, pools: &[PoolDetail], colour: bool) -> String {
         }
         text.push('\n');
     }
-    for pool in pools {
+    for Shown { detail, last } in pools {
         text.push('\n');
-        text.push_str(&pool_line(pool, colour));
-        text.push_str(&table(rows(pool), colour));
+        text.push_str(&pool_line(detail, now, colour));
+        text.push_str(&table(rows(detail), colour));
+        if let Some(last) = last {
+            text.push_str(&decision_line(last, now));
+        }
     }
     text
 }
 
-fn pool_line(detail: &PoolDetail, colour: bool) -> String {
+fn pool_line(detail: &PoolDetail, now: f64, colour: bool) -> String {
     let pool = &detail.pool;
     let eligible = pool.instances.iter().filter(|instance| instance.eligible).count();
     let bounds = detail
         .scaling
         .as_ref()
         .map_or_else(String::new, |bounds| format!(" ({} to {})", bounds.min, bounds.max));
+    let mode = detail.scaling.as_ref().map(|scaling| scaling.mode.as_str());
+    let mode = match mode.filter(|mode| *mode != "enforce") {
+        Some(mode) => format!("  {}", Ink::Odd.on(&format!("mode {mode}"), colour)),
+        None => String::new(),
+    };
+    let by_hand = pool.size_override.map_or_else(String::new, |size| {
+        let until = size.until.map_or_else(String::new, |until| {
+            format!(" for {} more", in_words((until as f64 - now).max(0.0)))
+        });
+        format!("  {}", Ink::Odd.on(&format!("override {}{until}", size.desired), colour))
+    });
     format!(
-        "{} {}  desired {}{bounds}  eligible {eligible}  queue {}  demand {:.1} rps\n",
+        "{} {}  desired {}{bounds}{mode}{by_hand}  eligible {eligible}  queue {}  demand {:.1} rps\n",
         Ink::Strong.on("pool", colour),
         Ink::Strong.on(&pool.name, colour),
         pool.desired,
         pool.queue_depth,
         detail.demand_rps
     )
+}
+
+/// What the agent decided last, and what became of it.
+fn decision_line(last: &Decision, now: f64) -> String {
+    let Decision { t, action, reason, outcome } = last;
+    let outcome = if outcome.is_empty() { String::new() } else { format!(" ({outcome})") };
+    format!("  {} ago: {action} {reason}{outcome}\n", in_words((now - t).max(0.0)))
+}
+
+/// A time as a person says it: no finer than its largest unit needs.
+fn in_words(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    let coarse = match seconds {
+        0..120 => seconds,
+        120..7_200 => seconds / 60 * 60,
+        7_200..172_800 => seconds / 3_600 * 3_600,
+        _ => seconds / 86_400 * 86_400,
+    };
+    print_duration(Duration::from_secs(coarse))
 }
 
 /// Each instance, also those that are only ordered.
@@ -140,6 +215,10 @@ fn row(instance: &Instance) -> [Cell; 8] {
     let unless = |usual: &str, text: &str| {
         (text.to_owned(), if text == usual { Ink::Plain } else { Ink::Odd })
     };
+    let why = match instance.protected {
+        true => format!("{}; protected from scale-in", instance.why),
+        false => instance.why.clone(),
+    };
     let health = match instance.health.as_str() {
         "up" => Ink::Good,
         "pending" => Ink::Odd,
@@ -153,7 +232,7 @@ fn row(instance: &Instance) -> [Cell; 8] {
         unless("enabled", &instance.admin),
         unless("serving", &instance.life),
         plain(&instance.in_flight.to_string()),
-        plain(&instance.why),
+        plain(&why),
     ]
 }
 
@@ -187,21 +266,40 @@ fn table(rows: Vec<[Cell; 8]>, colour: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::view;
-    use crate::model::{Health, Life};
+    use crate::admin::view::{self, Bounds};
+    use crate::model::{Health, Life, SizeOverride};
     use crate::observe::metrics::fixture;
 
-    fn sample() -> (Status, Vec<PoolDetail>) {
+    const NOW: f64 = 1_764_140_000.0;
+
+    fn sample() -> (Status, Vec<Shown>) {
         let up = fixture::instance("web", "10.0.0.1:80", "a", Health::Up, Life::Serving);
         let down = fixture::instance("web", "i-2", "zürich", Health::Down, Life::Serving);
         let mut census = fixture::census(fixture::pool("web"), vec![up, down]);
         census.pools[0].ordered.push(("i-3".into(), "a".into()));
         census.pools.push(fixture::census(fixture::pool("empty"), Vec::new()).pools.remove(0));
+        census.pools[0].said.protected.insert("i-2".into());
+        let size = SizeOverride { desired: 3, until: Some(NOW as u64 + 1_799) };
+        census.pools[0].said.size = Some(size);
         let mut status = view::status("lb-1", &census, &[("web".into(), 4)]);
         status.version = "1.2.3".into();
-        let pools =
+        let mut details: Vec<PoolDetail> =
             census.pools.iter().map(|row| view::pool_detail(row, &[("web".into(), 4)])).collect();
-        (status, pools)
+        details[0].scaling = Some(Bounds {
+            min: 3,
+            max: 12,
+            target_requests_per_second: Some(70.0),
+            mode: "recommend".into(),
+        });
+        let last = Decision {
+            t: NOW - 90.0,
+            action: "launch".into(),
+            reason: "+1 (2→3): 150 rps".into(),
+            outcome: "accepted".into(),
+        };
+        let mut last = Some(last);
+        let shown = |detail| Shown { detail, last: last.take() };
+        (status, details.into_iter().map(shown).collect())
     }
 
     #[test]
@@ -211,26 +309,27 @@ mod tests {
 lb-1  tidegate 1.2.3  generation 1
 zones  a up 100%  zürich down 0%
 
-pool web  desired 3  eligible 1  queue 4  demand 12.5 rps
+pool web  desired 3 (3 to 12)  mode recommend  override 3 for 29m more  eligible 1  queue 4  demand 12.5 rps
   INSTANCE     ZONE    ADDRESS       HEALTH  ADMIN    LIFE     IN FLIGHT  WHY
   10.0.0.1:80  a       127.0.0.1:80  up      enabled  serving          0  up
-  i-2          zürich  127.0.0.1:80  down    enabled  serving          0  fails its probes
+  i-2          zürich  127.0.0.1:80  down    enabled  serving          0  fails its probes; protected from scale-in
   i-3          a       -             -       -        ordered          -  has no address yet
+  90s ago: launch +1 (2→3): 150 rps (accepted)
 
 pool empty  desired 3  eligible 0  queue 0  demand 12.5 rps
   no instances
 ";
-        assert_eq!(page(&status, &pools, false), expected);
+        assert_eq!(page(&status, &pools, NOW, false), expected);
     }
 
     #[test]
     fn colour_changes_nothing_but_colour() {
         let (status, pools) = sample();
-        let mut coloured = page(&status, &pools, true);
+        let mut coloured = page(&status, &pools, NOW, true);
         assert!(coloured.contains("\x1b[31mdown\x1b[0m"), "{coloured}");
         for ink in [Ink::Strong, Ink::Good, Ink::Odd, Ink::Bad] {
             coloured = coloured.replace(ink.code(), "");
         }
-        assert_eq!(coloured.replace("\x1b[0m", ""), page(&status, &pools, false));
+        assert_eq!(coloured.replace("\x1b[0m", ""), page(&status, &pools, NOW, false));
     }
 }

@@ -9,12 +9,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use crate::base::{Clock, PoolId};
 use crate::model::{AgentReport, Pool, Provisioning, Sight, StopPolicy};
 use crate::observe::Metrics;
 use crate::provision::{self, Provisioner};
-use crate::scaling::{Agent, Connections, Journal, OperationObserver, ending};
+use crate::scaling::{Agent, Connections, History, Journal, OperationObserver, Tally, ending};
 
 /// The journals by pool, for the admin API.
 pub type Journals = Arc<ArcSwap<HashMap<PoolId, Arc<Journal>>>>;
@@ -26,6 +27,7 @@ pub struct Agents {
     nonce: u64,
     reports: mpsc::Sender<AgentReport>,
     metrics: Arc<Metrics>,
+    history: Arc<History>,
     running: HashMap<PoolId, Running>,
     journals: Journals,
 }
@@ -50,10 +52,11 @@ impl Agents {
         clock: Clock,
         reports: mpsc::Sender<AgentReport>,
         metrics: Arc<Metrics>,
+        history: Arc<History>,
         nonce: u64,
     ) -> Self {
         let (running, journals) = (HashMap::new(), Journals::default());
-        Self { clock, nonce, reports, metrics, running, journals }
+        Self { clock, nonce, reports, metrics, history, running, journals }
     }
 
     /// Where the journals are published.
@@ -95,12 +98,13 @@ impl Agents {
     }
 
     fn start(&mut self, pool: PoolId, settings: Provisioning, provisioner: Arc<dyn Provisioner>) {
-        let journal = Arc::<Journal>::default();
+        let journal = self.history.journal(&pool);
         let (sights, seen) = watch::channel(None);
         let (provisioner, provided) = watch::channel(provisioner);
         let connections = Connections {
             provisioner: provided,
             journal: Arc::clone(&journal),
+            history: Arc::clone(&self.history),
             sights: seen,
             reports: self.reports.clone(),
             observer: Arc::new(Counted { pool: pool.clone(), metrics: Arc::clone(&self.metrics) }),
@@ -121,6 +125,7 @@ impl Agents {
     /// A retired pool is gone: its agent has ended.
     pub fn forget(&mut self, pool: &PoolId) {
         self.running.remove(pool);
+        self.history.forget(pool);
         self.write_journals(|journals| drop(journals.remove(pool)));
     }
 
@@ -171,6 +176,34 @@ pub fn end_forgotten(pools: &[Arc<Pool>], state_dir: &Path) {
     }
 }
 
+/// Reads the history in `state_dir`, less the pools that have left the config meanwhile.
+pub fn open_history(pools: &[Arc<Pool>], state_dir: &Path, metrics: &Arc<Metrics>) -> Arc<History> {
+    let counted = Arc::clone(metrics);
+    let count = move || counted.count_history_error();
+    let history = History::open(&state_dir.join("history.redb"), Box::new(count));
+    let known: Vec<PoolId> = pools.iter().map(|pool| pool.id.clone()).collect();
+    history.keep_only(&known);
+    Arc::new(history)
+}
+
+/// Keeps the history: records within a second, what is learnt within a minute.
+pub async fn keep(history: Arc<History>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for second in 0u64.. {
+        ticks.tick().await;
+        write(&history, second.is_multiple_of(60)).await;
+    }
+}
+
+/// Writes what is new, on a thread that may wait for the disk.
+pub async fn write(history: &Arc<History>, learnt: bool) {
+    let history = Arc::clone(history);
+    if let Err(why) = tokio::task::spawn_blocking(move || history.write(learnt)).await {
+        tracing::error!(%why, "writing the history panicked");
+    }
+}
+
 /// Counts what an agent does.
 #[derive(Debug)]
 struct Counted {
@@ -185,5 +218,17 @@ impl OperationObserver for Counted {
 
     fn decision(&self, direction: &'static str, reason: &'static str) {
         self.metrics.count_decision(&self.pool, direction, reason);
+    }
+
+    fn tally(&self, more: &Tally) {
+        let Tally {
+            recommended_instance_seconds, existing_instance_seconds, short_seconds, ..
+        } = *more;
+        self.metrics.count_recommended(
+            &self.pool,
+            recommended_instance_seconds,
+            existing_instance_seconds,
+            short_seconds,
+        );
     }
 }

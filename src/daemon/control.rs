@@ -7,6 +7,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::admin::{Control, ControlError, Reply};
 use crate::base::{InstanceId, PoolId};
 use crate::daemon::steward::{Command, Published};
+use crate::fleet::NotSized;
+use crate::model::SizeOverride;
 
 /// Hands an operator's orders to the steward.
 #[derive(Debug)]
@@ -20,6 +22,30 @@ impl Control for AdminControl {
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
             let command = Command::Drain { pool, instance, on, reply };
+            self.commands.send(command).await.map_err(|_| ControlError::Stopping)?;
+            answer
+                .await
+                .map_err(|_| ControlError::Stopping)?
+                .map_err(|unknown| ControlError::Unknown(unknown.to_string()))
+        })
+    }
+
+    fn scale(&self, pool: PoolId, size: Option<SizeOverride>) -> Reply<'_, (), ControlError> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let command = Command::Scale { pool, size, reply };
+            self.commands.send(command).await.map_err(|_| ControlError::Stopping)?;
+            answer.await.map_err(|_| ControlError::Stopping)?.map_err(|why| match why {
+                NotSized::Unknown(unknown) => ControlError::Unknown(unknown.to_string()),
+                other => ControlError::Impossible(other.to_string()),
+            })
+        })
+    }
+
+    fn protect(&self, pool: PoolId, instance: InstanceId, on: bool) -> Reply<'_, (), ControlError> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let command = Command::Protect { pool, instance, on, reply };
             self.commands.send(command).await.map_err(|_| ControlError::Stopping)?;
             answer
                 .await

@@ -86,7 +86,9 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
     let (suspicion_sender, suspicions) = watch::channel(());
     let seed = wall_seconds().to_bits();
 
-    let agents = Agents::new(clock, report_sender, Arc::clone(&metrics), seed);
+    let history = agents::open_history(&config.pools, state.path(), &metrics);
+    let agents =
+        Agents::new(clock, report_sender, Arc::clone(&metrics), Arc::clone(&history), seed);
     let prepared = agents.prepare(&config.pools, state.path()).map_err(RunError::Failed)?;
     let listener = admin::bind(&config.admin).map_err(RunError::failed)?;
     let token = admin::read_token(&config.admin).map_err(RunError::failed)?;
@@ -131,11 +133,14 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
     steward.begin();
     steward.workers.listen(bound).await;
     let serving = tokio::spawn(admin::serve(listener, Arc::new(admin)));
+    let keeping = tokio::spawn(agents::keep(Arc::clone(&history)));
     print!("{greeting}");
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), "ready");
     let ended = steward.run(&mut inbox, &mut hang_ups, stops.first()).await;
     let stopped = stop::stop(steward, &mut inbox, stops).await;
     serving.abort();
+    keeping.abort();
+    agents::write(&history, true).await;
     ended.map_err(RunError::failed)?;
     stopped.map_err(RunError::Failed)
 }

@@ -2,6 +2,7 @@
 //!
 //! Losing or corrupting any of it is reported and never stops traffic.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -11,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::base::{InstanceId, PoolId};
-use crate::model::Admin;
+use crate::model::{self, Admin, SizeOverride};
 
 /// The state directory, locked for as long as this lives: one daemon per state.
 #[derive(Debug)]
@@ -49,13 +50,33 @@ pub enum StateError {
 #[derive(Serialize, Deserialize, Default)]
 struct Overrides {
     version: u32,
-    drains: Vec<Drain>,
+    drains: Vec<Named>,
+    #[serde(default)]
+    protected: Vec<Named>,
+    #[serde(default)]
+    sizes: Vec<Size>,
+}
+
+/// What operators said, as it is kept.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Said {
+    /// Of the traffic of instances.
+    pub admin: Vec<(PoolId, InstanceId, Admin)>,
+    /// Of the scaling of pools.
+    pub scaling: BTreeMap<PoolId, model::Said>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Drain {
+struct Named {
     pool: String,
     instance: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Size {
+    pool: String,
+    #[serde(flatten)]
+    size: SizeOverride,
 }
 
 const OVERRIDES_VERSION: u32 = 1;
@@ -95,28 +116,24 @@ impl StateDir {
     }
 
     /// What operators said before; nothing if the file is lost or makes no sense, which is logged.
-    pub fn read_overrides(&self) -> Vec<(PoolId, InstanceId, Admin)> {
+    pub fn read_overrides(&self) -> Said {
         let path = self.path.join("overrides.json");
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Said::default(),
             Err(error) => {
                 tracing::error!(path = %path.display(), %error, "cannot read operators' overrides; going on without");
-                return Vec::new();
+                return Said::default();
             }
         };
         match serde_json::from_str::<Overrides>(&text) {
-            Ok(read) if read.version == OVERRIDES_VERSION => read
-                .drains
-                .into_iter()
-                .map(|d| (PoolId::new(d.pool), InstanceId::new(d.instance), Admin::Draining))
-                .collect(),
+            Ok(read) if read.version == OVERRIDES_VERSION => read.into(),
             other => {
                 let why = other.err().map_or("another version wrote it".into(), |e| e.to_string());
                 let aside = self.path.join("overrides.json.corrupt");
                 let kept = fs::rename(&path, &aside).is_ok();
                 tracing::error!(path = %path.display(), why, kept_aside = kept, "operators' overrides make no sense; going on without");
-                Vec::new()
+                Said::default()
             }
         }
     }
@@ -126,16 +143,8 @@ impl StateDir {
     ///
     /// # Errors
     /// What the system says.
-    pub fn write_overrides(&self, said: &[(PoolId, InstanceId, Admin)]) -> io::Result<()> {
-        let drains = said
-            .iter()
-            .filter(|(_, _, admin)| *admin == Admin::Draining)
-            .map(|(pool, instance, _)| Drain {
-                pool: pool.to_string(),
-                instance: instance.to_string(),
-            })
-            .collect();
-        let text = serde_json::to_vec_pretty(&Overrides { version: OVERRIDES_VERSION, drains })?;
+    pub fn write_overrides(&self, said: &Said) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(&Overrides::from(said))?;
         let aside = self.path.join("overrides.json.new");
         let mut file =
             OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&aside)?;
@@ -143,6 +152,42 @@ impl StateDir {
         file.sync_all()?;
         fs::rename(&aside, self.path.join("overrides.json"))?;
         File::open(&self.path)?.sync_all()
+    }
+}
+
+impl From<&Said> for Overrides {
+    fn from(said: &Said) -> Self {
+        let named = |pool: &PoolId, instance: &InstanceId| Named {
+            pool: pool.to_string(),
+            instance: instance.to_string(),
+        };
+        let drained = said.admin.iter().filter(|(_, _, admin)| *admin == Admin::Draining);
+        let scaling = || said.scaling.iter();
+        Self {
+            version: OVERRIDES_VERSION,
+            drains: drained.map(|(pool, instance, _)| named(pool, instance)).collect(),
+            protected: scaling()
+                .flat_map(|(pool, said)| said.protected.iter().map(|id| named(pool, id)))
+                .collect(),
+            sizes: scaling()
+                .filter_map(|(pool, said)| Some(Size { pool: pool.to_string(), size: said.size? }))
+                .collect(),
+        }
+    }
+}
+
+impl From<Overrides> for Said {
+    fn from(read: Overrides) -> Self {
+        let name = |named: Named| (PoolId::new(named.pool), InstanceId::new(named.instance));
+        let mut scaling = BTreeMap::<PoolId, model::Said>::new();
+        for (pool, instance) in read.protected.into_iter().map(name) {
+            scaling.entry(pool).or_default().protected.insert(instance);
+        }
+        for Size { pool, size } in read.sizes {
+            scaling.entry(PoolId::new(pool)).or_default().size = Some(size);
+        }
+        let drains = read.drains.into_iter().map(name);
+        Self { admin: drains.map(|(pool, id)| (pool, id, Admin::Draining)).collect(), scaling }
     }
 }
 
@@ -164,15 +209,24 @@ mod tests {
     fn overrides_come_back_and_rubbish_is_put_aside() {
         let dir = tempfile::tempdir().expect("a directory");
         let state = StateDir::open(dir.path()).expect("made");
-        assert!(state.read_overrides().is_empty());
-        let said = vec![
-            ("web".into(), "i1".into(), Admin::Draining),
-            ("web".into(), "i2".into(), Admin::Enabled),
-        ];
+        assert_eq!(state.read_overrides(), Said::default());
+        let size = SizeOverride { desired: 5, until: Some(1_764_140_000) };
+        let of_web = model::Said { size: Some(size), protected: ["i3".into()].into() };
+        let mut said = Said {
+            admin: vec![
+                ("web".into(), "i1".into(), Admin::Draining),
+                ("web".into(), "i2".into(), Admin::Enabled),
+            ],
+            scaling: [("web".into(), of_web)].into(),
+        };
         state.write_overrides(&said).expect("written");
-        assert_eq!(state.read_overrides(), said[..1]);
+        said.admin.truncate(1);
+        assert_eq!(state.read_overrides(), said);
+        let older = r#"{"version":1,"drains":[{"pool":"web","instance":"i1"}]}"#;
+        fs::write(dir.path().join("overrides.json"), older).expect("written");
+        assert_eq!(state.read_overrides(), Said { scaling: BTreeMap::new(), ..said });
         fs::write(dir.path().join("overrides.json"), "{").expect("written");
-        assert!(state.read_overrides().is_empty());
+        assert_eq!(state.read_overrides(), Said::default());
         assert!(dir.path().join("overrides.json.corrupt").exists());
     }
 }

@@ -11,16 +11,17 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::base::clock::wall_seconds;
 use crate::base::{Clock, InstanceId, Ms, PoolId};
 use crate::config::Config;
 use crate::daemon::agents::Agents;
 use crate::daemon::demand::Windows;
 use crate::daemon::publish::{self, Shared};
 use crate::daemon::reload;
-use crate::daemon::state::StateDir;
+use crate::daemon::state::{Said, StateDir};
 use crate::daemon::workers::Workers;
-use crate::fleet::{Change, Membership, ProbeError, ProbeResult, Prober, Unknown};
-use crate::model::{Admin, AgentReport, Census, Health, Sight};
+use crate::fleet::{Change, Membership, NotSized, ProbeError, ProbeResult, Prober, Unknown};
+use crate::model::{Admin, AgentReport, Census, Health, Sight, SizeOverride};
 use crate::observe::metrics::Metrics;
 use crate::proxy::snapshot::{PoolShared, Snapshot};
 
@@ -47,6 +48,26 @@ pub enum Command {
         /// This instance.
         instance: InstanceId,
         /// Drain, or undo.
+        on: bool,
+        /// Whether there is such an instance.
+        reply: oneshot::Sender<Result<(), Unknown>>,
+    },
+    /// Set the size of a pool by hand, or end that.
+    Scale {
+        /// Of this pool.
+        pool: PoolId,
+        /// This size.
+        size: Option<SizeOverride>,
+        /// Whether it may have that size.
+        reply: oneshot::Sender<Result<(), NotSized>>,
+    },
+    /// Protect an instance from scale-in, or undo that.
+    Protect {
+        /// In this pool.
+        pool: PoolId,
+        /// This instance.
+        instance: InstanceId,
+        /// Protect, or undo.
         on: bool,
         /// Whether there is such an instance.
         reply: oneshot::Sender<Result<(), Unknown>>,
@@ -120,7 +141,9 @@ pub struct Steward {
 impl Steward {
     /// Takes the config into force for the first time: publishes, starts agents, probes.
     pub fn begin(&mut self) {
-        self.membership.apply_overrides(&self.state.read_overrides());
+        let said = self.state.read_overrides();
+        self.membership.apply_overrides(&said.admin);
+        self.membership.apply_said(said.scaling);
         self.membership.apply_config(self.clock.now(), &self.config.pools);
         self.publish();
         self.settle();
@@ -157,6 +180,7 @@ impl Steward {
                 _ = hang_ups.recv() => drop(reload::reload(self).await),
                 _ = ticks.tick() => {
                     if count.is_multiple_of(TICKS_PER_SECOND) {
+                        self.end_sizes();
                         self.show_agents();
                     }
                     count = count.wrapping_add(1);
@@ -237,6 +261,23 @@ impl Steward {
                 }
                 let _ = reply.send(done);
             }
+            Command::Scale { pool, size, reply } => {
+                let done = self.membership.set_size(&pool, size);
+                if done.is_ok() {
+                    let desired = size.map(|size| size.desired);
+                    tracing::info!(%pool, desired, "operator's order of a size");
+                    self.keep_overrides();
+                }
+                let _ = reply.send(done);
+            }
+            Command::Protect { pool, instance, on, reply } => {
+                let done = self.membership.set_protected(&pool, &instance, on);
+                if done.is_ok() {
+                    tracing::info!(%pool, %instance, protected = on, "operator's order");
+                    self.keep_overrides();
+                }
+                let _ = reply.send(done);
+            }
             Command::Reload { reply } => {
                 let _ = reply.send(reload::reload(self).await);
             }
@@ -244,7 +285,8 @@ impl Steward {
     }
 
     fn keep_overrides(&self) {
-        if let Err(error) = self.state.write_overrides(&self.membership.admin_overrides()) {
+        let (admin, scaling) = (self.membership.admin_overrides(), self.membership.said().clone());
+        if let Err(error) = self.state.write_overrides(&Said { admin, scaling }) {
             tracing::error!(%error, state_dir = %self.state.path().display(),
                 "cannot write operators' overrides: they hold until the daemon stops");
         }
@@ -284,6 +326,15 @@ impl Steward {
     pub fn say_stopping(&self) {
         let census = Census::clone(&self.published.census.load());
         self.published.census.store(Arc::new(Census { ready: false, ..census }));
+    }
+
+    /// What an operator ordered for a while ends by itself.
+    fn end_sizes(&mut self) {
+        if self.membership.end_sizes(wall_seconds() as u64) {
+            self.keep_overrides();
+            // The agents are shown the census, and are to see it without what has ended.
+            self.publish();
+        }
     }
 
     /// Once a second: shows each agent its pool, with the demand of the last seconds.

@@ -9,7 +9,9 @@ use crate::base::{InstanceId, Ms, PoolId, ZoneId};
 use crate::fleet::change::{Change, HealthChange};
 use crate::fleet::health::{Turn, Ward};
 use crate::fleet::order::{ProbeError, ProbeOrder, Way};
-use crate::model::{Admin, Health, HealthSettings, Instance, InstanceRow, Life, Pool, Standing};
+use crate::model::{
+    Admin, Health, HealthSettings, Instance, InstanceRow, Life, Pool, Said, Standing,
+};
 
 /// The name of an instance among all pools.
 pub(super) type Key = (PoolId, InstanceId);
@@ -56,6 +58,8 @@ pub(super) struct Books {
     /// What operators said, for instances that exist and for those that may come. No entry means
     /// enabled.
     pub admin: BTreeMap<PoolId, BTreeMap<InstanceId, Admin>>,
+    /// What operators said of the scaling of pools, with the same rules. No entry means nothing.
+    pub said: BTreeMap<PoolId, Said>,
     /// Facts not yet taken.
     pub changes: Vec<Change>,
     /// Whether the census would read differently than the last time.
@@ -77,7 +81,27 @@ impl Books {
         }
     }
 
-    /// Forgets what an operator said of the instance.
+    /// An operator changes what is said of the scaling of the pool.
+    pub fn say(&mut self, pool: &PoolId, change: impl FnOnce(&mut Said)) {
+        let said = self.said.entry(pool.clone()).or_default();
+        change(said);
+        if said.is_empty() {
+            self.said.remove(pool);
+        }
+        self.changed = true;
+    }
+
+    /// The instance is gone, and what operators said of it.
+    pub fn forget(&mut self, pool: &PoolId, id: &InstanceId) {
+        self.forget_admin(pool, id);
+        if self.said.get(pool).is_some_and(|said| said.protected.contains(id)) {
+            self.say(pool, |said| {
+                said.protected.remove(id);
+            });
+        }
+    }
+
+    /// Forgets what an operator said of the instance's traffic.
     pub fn forget_admin(&mut self, pool: &PoolId, id: &InstanceId) {
         if let Some(said) = self.admin.get_mut(pool) {
             said.remove(id);

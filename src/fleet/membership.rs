@@ -15,7 +15,7 @@ use crate::fleet::change::Change;
 use crate::fleet::member::{Books, Key};
 use crate::fleet::order::{ProbeError, ProbeOrder};
 use crate::fleet::roster::Roster;
-use crate::model::{Admin, AgentReport, Census, Pool};
+use crate::model::{Admin, AgentReport, Census, Pool, Said, SizeOverride};
 
 /// All pools and their instances.
 #[derive(Debug, Default)]
@@ -33,6 +33,32 @@ pub enum Unknown {
     /// No instance of that name in the pool.
     #[error("pool \"{0}\" has no instance \"{1}\"")]
     Instance(PoolId, InstanceId),
+}
+
+/// Why a pool does not get the size that an operator wants.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NotSized {
+    /// It is not there.
+    #[error(transparent)]
+    Unknown(#[from] Unknown),
+    /// Nobody would bring it to that size.
+    #[error("pool \"{0}\" has no scaling agent: its instances are those of the config")]
+    Unscaled(PoolId),
+    /// It may not have that size.
+    #[error(
+        "pool \"{pool}\" may have {min} to {max} instances, not {desired}; change scaling.min or \
+         scaling.max in the config and reload it first"
+    )]
+    Outside {
+        /// The pool.
+        pool: PoolId,
+        /// The least that it may have.
+        min: u32,
+        /// The most.
+        max: u32,
+        /// What was asked for.
+        desired: u32,
+    },
 }
 
 impl Membership {
@@ -124,12 +150,73 @@ impl Membership {
         instance: &InstanceId,
         admin: Admin,
     ) -> Result<(), Unknown> {
-        let roster = self.pools.get(pool).ok_or_else(|| Unknown::Pool(pool.clone()))?;
-        if !roster.knows(instance) {
-            return Err(Unknown::Instance(pool.clone(), instance.clone()));
-        }
+        self.find(pool, instance)?;
         self.books.set_admin(pool, instance, admin);
         Ok(())
+    }
+
+    /// The size that an operator sets, or its end.
+    ///
+    /// # Errors
+    /// If there is no such pool, or it cannot have that size.
+    pub fn set_size(&mut self, pool: &PoolId, size: Option<SizeOverride>) -> Result<(), NotSized> {
+        let roster = self.pools.get(pool).ok_or_else(|| Unknown::Pool(pool.clone()))?;
+        if let Some(SizeOverride { desired, .. }) = size {
+            let scaling = roster.pool.scaling.as_ref().filter(|_| !roster.retired);
+            let scaling = scaling.ok_or_else(|| NotSized::Unscaled(pool.clone()))?;
+            let (min, max) = (scaling.min, scaling.max);
+            if !(min..=max).contains(&desired) {
+                return Err(NotSized::Outside { pool: pool.clone(), min, max, desired });
+            }
+        }
+        self.books.say(pool, |said| said.size = size);
+        Ok(())
+    }
+
+    /// Ends the sizes whose time is over at `wall`, in seconds since 1970. Says whether any was.
+    pub fn end_sizes(&mut self, wall: u64) -> bool {
+        let over = |said: &Said| said.size.is_some_and(|size| size.is_over(wall));
+        let ended = self.books.said.iter().filter(|(_, said)| over(said));
+        let ended: Vec<PoolId> = ended.map(|(pool, _)| pool.clone()).collect();
+        for pool in &ended {
+            self.books.say(pool, |said| said.size = None);
+        }
+        !ended.is_empty()
+    }
+
+    /// An operator protects an instance from scale-in, or takes that back. As with
+    /// [`Membership::set_admin`], it holds as long as the instance exists.
+    ///
+    /// # Errors
+    /// If there is no such pool or instance.
+    pub fn set_protected(
+        &mut self,
+        pool: &PoolId,
+        instance: &InstanceId,
+        on: bool,
+    ) -> Result<(), Unknown> {
+        self.find(pool, instance)?;
+        self.books.say(pool, |said| {
+            match on {
+                true => said.protected.insert(instance.clone()),
+                false => said.protected.remove(instance),
+            };
+        });
+        Ok(())
+    }
+
+    fn find(&self, pool: &PoolId, instance: &InstanceId) -> Result<(), Unknown> {
+        let roster = self.pools.get(pool).ok_or_else(|| Unknown::Pool(pool.clone()))?;
+        match roster.knows(instance) {
+            true => Ok(()),
+            false => Err(Unknown::Instance(pool.clone(), instance.clone())),
+        }
+    }
+
+    /// What operators said of the scaling of pools before the daemon was restarted.
+    pub fn apply_said(&mut self, said: BTreeMap<PoolId, Said>) {
+        self.books.said = said;
+        self.books.changed = true;
     }
 
     /// What operators said before the daemon was restarted. Instances that are not there yet are
@@ -147,6 +234,7 @@ impl Membership {
             if roster.retired {
                 self.pools.remove(pool);
                 self.books.admin.remove(pool);
+                self.books.said.remove(pool);
             }
         }
     }
@@ -199,6 +287,11 @@ impl Membership {
     /// Whether the pool has left the config and its agent still has to take instances away.
     pub fn is_retired(&self, pool: &PoolId) -> bool {
         self.pools.get(pool).is_some_and(|roster| roster.retired)
+    }
+
+    /// What operators said of the scaling of pools, for the state file.
+    pub fn said(&self) -> &BTreeMap<PoolId, Said> {
+        &self.books.said
     }
 
     /// What operators said, for the state file.

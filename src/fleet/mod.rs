@@ -32,6 +32,6 @@ mod roster;
 
 pub use change::{Change, HealthChange};
 pub use health::Ward;
-pub use membership::{Membership, Unknown};
+pub use membership::{Membership, NotSized, Unknown};
 pub use order::{Lane, ProbeError, ProbeOrder, ProbeResult, Way};
 pub use probe::Prober;

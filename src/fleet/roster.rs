@@ -104,6 +104,9 @@ impl Roster {
         if let Some(said) = books.admin.get_mut(id) {
             said.retain(|id, _| listed.contains(id) || self.members.contains_key(id));
         }
+        if let Some(said) = books.said.get_mut(id) {
+            said.protected.retain(|id| listed.contains(id) || self.members.contains_key(id));
+        }
     }
 
     /// No new traffic to these. One without an address will drain as soon as it has one.
@@ -199,7 +202,8 @@ impl Roster {
         // An agent that only takes away what it once provisioned has no say in the rest.
         let wants = self.wants.filter(|_| self.pool.provisioning.is_some());
         let (desired, demand_rps) = wants.unwrap_or((self.first_desired(), 0.0));
-        PoolRow { pool: Arc::clone(&self.pool), instances, ordered, desired, demand_rps }
+        let said = books.said.get(pool).cloned().unwrap_or_default();
+        PoolRow { pool: Arc::clone(&self.pool), instances, ordered, desired, demand_rps, said }
     }
 
     /// What is desired as long as no agent has said so.
@@ -286,7 +290,7 @@ impl Roster {
         mut gone: impl FnMut(&InstanceId, &Member) -> bool,
     ) {
         for (id, member) in self.members.extract_if(.., |id, member| gone(id, member)) {
-            books.forget_admin(&self.pool.id, &id);
+            books.forget(&self.pool.id, &id);
             member.dismiss(why, books);
         }
     }

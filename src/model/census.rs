@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::base::{InstanceId, PoolId, ZoneId};
-use crate::model::{Instance, Pool, Standing};
+use crate::model::{Instance, Pool, Said, Standing};
 
 /// All pools at one moment.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +30,8 @@ pub struct PoolRow {
     pub desired: u32,
     /// What the scaler takes for the pool's demand, in requests per second.
     pub demand_rps: f64,
+    /// What operators said of its scaling.
+    pub said: Said,
 }
 
 /// One instance.

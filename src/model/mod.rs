@@ -16,6 +16,7 @@ pub mod pool;
 pub mod rewrite;
 pub mod route;
 pub mod rule;
+pub mod said;
 pub mod scaling;
 pub mod schedule;
 pub mod sight;
@@ -38,6 +39,7 @@ pub use pool::{
 pub use rewrite::{FieldEdits, Part, Rewrite, Template, TemplateError, Variable};
 pub use route::{Action, HostPattern, Redirect, Respond, Route};
 pub use rule::Rule;
+pub use said::{Said, SizeOverride};
 pub use scaling::{
     Prediction, RateTarget, Resizing, Roll, ScaleIn, ScaleOut, Scaling, ScalingMode, SizeClass,
     Standby, ZoneBalance, ZoneRedundancy,

@@ -19,6 +19,17 @@ pub enum ScalingMode {
     Off,
 }
 
+impl ScalingMode {
+    /// As it is written in the config.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Recommend => "recommend",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// The rate that one instance carries in steady state, in requests per second.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum RateTarget {

@@ -14,7 +14,9 @@ mod text;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    CounterVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
+};
 
 use self::meters::Meters;
 use self::text::{Kind, Text};
@@ -44,6 +46,9 @@ pub struct Metrics {
     reloads: IntCounterVec,
     probes: IntCounterVec,
     health_changes: IntCounterVec,
+    history_errors: IntCounterVec,
+    recommended_seconds: CounterVec,
+    recommended_short_seconds: CounterVec,
 }
 
 impl Metrics {
@@ -77,6 +82,28 @@ impl Metrics {
             "Changes of an instance's health, by what it became.",
             &["pool", "to"],
         );
+        let history_errors = counter(
+            "history_errors_total",
+            "Times that the history of scaling could not be read or written.",
+            &[],
+        );
+        history_errors.with_label_values::<&str>(&[]);
+        let seconds = |name: &str, help: &str, labels: &[&str]| {
+            let opts = Opts::new(format!("{}{name}", text::PREFIX), help);
+            let family = CounterVec::new(opts, labels).expect("names and labels are fixed");
+            registry.register(Box::new(family.clone())).expect("each name is registered once");
+            family
+        };
+        let recommended_seconds = seconds(
+            "scaling_tally_instance_seconds_total",
+            "While the agent only recommends: instances by time, as recommended and as they exist.",
+            &["pool", "of"],
+        );
+        let recommended_short_seconds = seconds(
+            "scaling_tally_short_seconds_total",
+            "While the agent only recommends: time in which fewer existed than were recommended.",
+            &["pool"],
+        );
         let operation_durations = HistogramVec::new(
             HistogramOpts::new(
                 format!("{}provisioner_operation_duration_seconds", text::PREFIX),
@@ -102,6 +129,9 @@ impl Metrics {
             reloads,
             probes,
             health_changes,
+            history_errors,
+            recommended_seconds,
+            recommended_short_seconds,
         }
     }
 
@@ -140,6 +170,21 @@ impl Metrics {
         self.operation_durations
             .with_label_values(&[pool.as_str(), operation])
             .observe(took.as_secs_f64());
+    }
+
+    /// The history of scaling could not be read or written.
+    pub fn count_history_error(&self) {
+        self.history_errors.with_label_values::<&str>(&[]).inc();
+    }
+
+    /// What was only recommended for a while: instances by time, as recommended and as they
+    /// existed, and how long fewer existed.
+    pub fn count_recommended(&self, pool: &PoolId, recommended: f64, existing: f64, short: f64) {
+        let pool = pool.as_str();
+        for (of, seconds) in [("recommended", recommended), ("existing", existing)] {
+            self.recommended_seconds.with_label_values(&[pool, of]).inc_by(seconds);
+        }
+        self.recommended_short_seconds.with_label_values(&[pool]).inc_by(short);
     }
 
     /// The config was read again: taken over, or refused for its faults.

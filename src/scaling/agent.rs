@@ -17,16 +17,24 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::base::clock::wall_seconds;
+use crate::base::unit::print_duration;
 use crate::base::{Clock, InstanceId, Ms, PoolId};
-use crate::model::{AgentReport, Machine, Sight};
+use crate::model::{AgentReport, Machine, ScalingMode, Sight, SizeOverride};
 use crate::provision::{Capabilities, Failure, LaunchOrder, Provisioner};
 use crate::scaling::law::Moment;
-use crate::scaling::{Journal, Plan, Record, Scaler};
+use crate::scaling::outcome::Outcomes;
+use crate::scaling::{History, Journal, Plan, Record, Scaler, Tally};
 
 /// A list that takes longer has failed.
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 /// So has a launch or a termination.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The key of what was learnt in the history, and how often it is put there.
+const LEARNT: &str = "learnt/1";
+const REMEMBER_EVERY: Duration = Duration::from_secs(60);
+
+/// The key of the tally in the history.
+const TALLY: &str = "tally/1";
 /// Calls to a provider at one time, over those that wait for their turn.
 const CALLS_AT_ONCE: usize = 16;
 
@@ -38,6 +46,9 @@ pub trait OperationObserver: Send + Sync + Debug {
 
     /// A decision was made: `out`, `in` or `hold`, for the term that decided.
     fn decision(&self, direction: &'static str, reason: &'static str);
+
+    /// What was recommended adds up to this much more.
+    fn tally(&self, more: &Tally);
 }
 
 /// What an agent is connected to.
@@ -47,6 +58,8 @@ pub struct Connections {
     pub provisioner: watch::Receiver<Arc<dyn Provisioner>>,
     /// Where decisions are written down.
     pub journal: Arc<Journal>,
+    /// Where what is learnt outlives the daemon.
+    pub history: Arc<History>,
     /// What the steward sees, once a second.
     pub sights: watch::Receiver<Option<Sight>>,
     /// What the steward is told.
@@ -67,6 +80,13 @@ pub struct Agent {
     turns: Arc<Semaphore>,
     /// Records of which some calls are still open.
     open: BTreeMap<u64, Open>,
+    /// What was launched and is not known to be up or failed.
+    outcomes: Outcomes,
+    /// What the config and operators said when that was last looked at.
+    said: (ScalingMode, Option<SizeOverride>),
+    tally: Tally,
+    /// When what was learnt was last put into the history.
+    remembered: Ms,
     /// When the last sight was seen.
     now: Ms,
     desired: u32,
@@ -102,8 +122,16 @@ impl Agent {
     /// tell its orders from those of an earlier life.
     pub fn new(pool: PoolId, connections: Connections, clock: Clock, nonce: u64) -> Self {
         let capabilities = connections.provisioner.borrow().capabilities();
+        let tally = connections.history.load(&pool, TALLY);
+        let tally = tally.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let mut scaler = Scaler::new(&pool, nonce);
+        let learnt = connections.history.load(&pool, LEARNT);
+        if let Some(learnt) = learnt.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+            scaler.recall(learnt);
+        }
         Self {
-            scaler: Scaler::new(&pool, nonce),
+            scaler,
+            remembered: clock.now(),
             pool,
             connections,
             clock,
@@ -111,6 +139,9 @@ impl Agent {
             calls: JoinSet::new(),
             turns: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
             open: BTreeMap::new(),
+            outcomes: Outcomes::default(),
+            said: (ScalingMode::Enforce, None),
+            tally: tally.unwrap_or_default(),
             now: Ms::ZERO,
             desired: 0,
             blind: false,
@@ -163,9 +194,16 @@ impl Agent {
 
     async fn tick(&mut self, sight: Sight) -> ControlFlow<()> {
         self.now = sight.now;
-        let Some(machines) = self.show_listing().await? else {
+        self.hear(&sight);
+        let Some(mut machines) = self.show_listing().await? else {
             return ControlFlow::Continue(());
         };
+        for machine in &mut machines {
+            machine.protected |= sight.row.said.protected.contains(&machine.id);
+        }
+        for (record, measured) in self.outcomes.observe(self.now, &sight.row.instances, &machines) {
+            self.connections.journal.measure(record, &measured);
+        }
         let provisioner = self.provisioner();
         if sight.retired && machines.is_empty() && self.nothing_under_way() {
             let done = "no longer provisioned by the config, and nothing provisioned is left";
@@ -177,8 +215,72 @@ impl Agent {
         let moment = Moment { now: sight.now, wall_s: wall_seconds() as i64 };
         let plan = self.scaler.decide(moment, &sight, &machines, &self.capabilities);
         self.desired = plan.desired;
+        self.add_up(plan.tally);
+        self.remember();
         let deadline = sight.now + sight.row.pool.drain_timeout;
         self.carry_out(plan, deadline, &provisioner).await
+    }
+
+    /// What the config and operators say begins or ends: that is in the journal as well.
+    fn hear(&mut self, sight: &Sight) {
+        let mode =
+            sight.row.pool.scaling.as_ref().map_or(ScalingMode::Enforce, |scaling| scaling.mode);
+        let now = (mode, sight.row.said.size);
+        let before = std::mem::replace(&mut self.said, now);
+        if before.0 != mode {
+            let reason = match mode {
+                ScalingMode::Enforce => "what is decided is carried out from now on",
+                ScalingMode::Recommend => "what is decided is only recommended from now on",
+                ScalingMode::Off => "nothing is decided from now on: what exists stays as it is",
+            };
+            self.write_down(self.bare_record("hold", reason.into()));
+        }
+        if before.1 != now.1 {
+            let reason = match (now.1, before.1) {
+                (Some(SizeOverride { desired, until: None }), _) => {
+                    format!("an operator set the size to {desired} until that is taken back")
+                }
+                (Some(SizeOverride { desired, until: Some(until) }), _) => {
+                    let left = Duration::from_secs(until.saturating_sub(wall_seconds() as u64));
+                    let left = print_duration(left);
+                    format!("an operator set the size to {desired} for {left}")
+                }
+                (None, Some(over)) if over.is_over(wall_seconds() as u64) => {
+                    format!("the time of the size that an operator set ({}) is over", over.desired)
+                }
+                (None, over) => {
+                    let desired = over.map_or(0, |over| over.desired);
+                    format!("the size that an operator set ({desired}) was taken back")
+                }
+            };
+            let from = sight.row.desired;
+            let to = now.1.map_or(from, |size| size.desired);
+            let record = self.bare_record("override", reason);
+            self.write_down(Record { winner: "operator", from, to, ..record });
+        }
+    }
+
+    /// The tally goes on where it was when recommendations begin again.
+    /// Puts what was learnt into the history, once a minute.
+    fn remember(&mut self) {
+        if self.now.since(self.remembered) < REMEMBER_EVERY {
+            return;
+        }
+        self.remembered = self.now;
+        if let Ok(bytes) = serde_json::to_vec(&self.scaler.learnt()) {
+            self.connections.history.save(&self.pool, LEARNT, bytes);
+        }
+    }
+
+    fn add_up(&mut self, more: Option<Tally>) {
+        if let Some(more) = &more {
+            self.tally = self.tally.plus(*more);
+            self.connections.observer.tally(more);
+            if let Ok(bytes) = serde_json::to_vec(&self.tally) {
+                self.connections.history.save(&self.pool, TALLY, bytes);
+            }
+        }
+        self.connections.journal.set_tally(more.map(|_| self.tally));
     }
 
     /// The provisioner of now, which a reload may have changed.
@@ -251,6 +353,9 @@ impl Agent {
         }
         let (desired, demand_rps) = (plan.desired, plan.demand_rps);
         self.report(AgentReport::Wants { pool: pool(), desired, demand_rps }).await?;
+        if let Some(record) = launched {
+            self.outcomes.watch(self.now, record, &plan.launches);
+        }
         for order in plan.launches {
             self.call(provisioner, Called::Launch(order), launched);
         }
@@ -291,6 +396,9 @@ impl Agent {
         match &call {
             Called::Launch(order) => {
                 self.observe("launch", failure, took);
+                if failure.is_some() {
+                    self.outcomes.refused(order);
+                }
                 let told = self.scaler.handle_launch_result(self.now, order, &result);
                 if let Some(told) = told {
                     self.write_down(told);

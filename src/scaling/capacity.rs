@@ -61,6 +61,11 @@ impl Capacity {
         });
     }
 
+    /// Goes on from what was learnt before a restart.
+    pub(super) fn recall(&mut self, learnt: Option<f64>) {
+        self.bound = learnt.unwrap_or_default();
+    }
+
     /// Requests per second that an instance takes, as far as was seen; `None` before any traffic.
     pub(super) fn per_instance(&self) -> Option<f64> {
         self.learnt.or((self.bound > 0.0).then_some(self.bound))

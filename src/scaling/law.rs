@@ -4,8 +4,11 @@
 //! The agent feeds it live, `tidegate simulate` replays traces through it, and `simulate --drive` lets an
 //! outside simulator do so: it is the same code in each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::base::Ms;
 use crate::model::{Scaling, Window};
@@ -13,7 +16,9 @@ use crate::scaling::capacity::Capacity;
 use crate::scaling::demand::{Demand, Estimate, Foresight};
 use crate::scaling::plan::Facts;
 use crate::scaling::roster::Count;
-use crate::scaling::size::{self, Size, Verdict, Want};
+use crate::scaling::rules::{Rules, Sample};
+use crate::scaling::schedule;
+use crate::scaling::size::{self, Known, Size, Verdict, Want};
 
 /// When something is decided.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,7 +81,28 @@ pub struct Sizing {
 pub struct Law {
     demand: Demand,
     capacity: Capacity,
+    rules: Rules,
+    /// The size that the rules have come to, where there are any.
+    by_rules: Option<u32>,
     size: Size,
+}
+
+/// What was learnt of a pool: worth keeping beyond a restart.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Learnt {
+    /// The rate by the minute of the day, of the last days.
+    pub minutes: Vec<VecDeque<f64>>,
+    /// How far off that was of late, as a share of the rate.
+    pub error: Option<f64>,
+    /// By what factors traffic grew within a lead time, in the last hours.
+    pub growth: VecDeque<f64>,
+    /// How long the last launches took until they served, in seconds.
+    pub boots_s: Vec<f64>,
+    /// How long they then took to full strength.
+    pub warm_ups_s: Vec<f64>,
+    /// What an instance takes at most, in requests per second.
+    pub capacity: Option<f64>,
 }
 
 impl Law {
@@ -89,6 +115,7 @@ impl Law {
         scaling: &Arc<Scaling>,
     ) -> Sizing {
         self.see(moment, 1.0, second, presence, scaling);
+        let scaling = &self.in_force(moment, scaling);
         let count = Count {
             healthy: presence.warming + presence.ready,
             removable: presence.warming + presence.ready,
@@ -147,6 +174,65 @@ impl Law {
     ) {
         self.demand.see(moment, seconds, second, presence, &Foresight::of(scaling));
         self.capacity.see(seconds, second, presence);
+        self.follow_rules(moment.now, seconds, second, presence, scaling);
+    }
+
+    fn follow_rules(
+        &mut self,
+        now: Ms,
+        seconds: f64,
+        second: &Second,
+        presence: &Presence,
+        scaling: &Scaling,
+    ) {
+        self.rules.follow(&scaling.rules);
+        if scaling.rules.is_empty() {
+            self.by_rules = None;
+            return;
+        }
+        let size = presence.pending + presence.warming + presence.ready;
+        let sample = Sample {
+            requests: second.offered / seconds.max(0.001),
+            in_flight: second.in_flight,
+            latency_s: self.demand.estimate().latency_s,
+            queued: second.queued,
+            serving: presence.warming + presence.ready,
+        };
+        let outcome = self.rules.decide(now, &sample, size, &(scaling.min..=scaling.max));
+        let before = *self.by_rules.get_or_insert(size);
+        self.by_rules = Some(outcome.map_or(before, |outcome| outcome.to));
+    }
+
+    /// The limits and the target that hold now, and a minimum that will hold when what is launched now
+    /// serves.
+    pub(super) fn in_force(&self, moment: Moment, scaling: &Arc<Scaling>) -> Arc<Scaling> {
+        if scaling.schedules.is_empty() {
+            return Arc::clone(scaling);
+        }
+        let lead = Duration::from_secs_f64(self.demand.estimate().lead_s);
+        let profile = schedule::active(scaling, moment.wall_s);
+        let min = schedule::floor(scaling, moment.wall_s, lead).max(profile.min);
+        let target_requests_per_second = profile.target_requests_per_second;
+        let max = profile.max.max(min);
+        Arc::new(Scaling { min, max, target_requests_per_second, ..Scaling::clone(scaling) })
+    }
+
+    /// Forgets which sizes were wanted: they were not meant.
+    pub(super) fn forget_sizes(&mut self) {
+        self.size = Size::default();
+    }
+
+    /// What was learnt, to be kept.
+    pub fn learnt(&self) -> Learnt {
+        let mut learnt = Learnt { capacity: self.capacity.per_instance(), ..Learnt::default() };
+        self.demand.tell(&mut learnt);
+        learnt
+    }
+
+    /// Goes on from what was learnt before.
+    pub fn recall(&mut self, learnt: Learnt) {
+        self.capacity.recall(learnt.capacity);
+        self.demand.recall(learnt);
     }
 
     /// The demand as of the newest second.
@@ -161,8 +247,9 @@ impl Law {
         scaling: &Scaling,
         ceilings: &[(&'static str, Option<u32>)],
     ) -> Want {
-        let capacity = self.capacity.per_instance();
-        size::want(&self.demand.estimate(), serving, capacity, scaling, ceilings)
+        let known =
+            Known { serving, capacity: self.capacity.per_instance(), by_rules: self.by_rules };
+        size::want(&self.demand.estimate(), known, scaling, ceilings)
     }
 
     /// What is to become of the size.

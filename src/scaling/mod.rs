@@ -4,7 +4,7 @@
 //! [`Scaler`] is the pure core: from what it sees ([`crate::model::Sight`]), what exists (the
 //! provider's list) and what it did before, it makes a [`Plan`] with its reasons. [`Agent`] is the
 //! thin shell that carries a plan out, once a second; the next tick is the retry. [`Journal`] keeps
-//! what was decided and why. One idea a file:
+//! what was decided and why, and [`History`] keeps that beyond a restart. One idea a file:
 //!
 //! - [`law`]: the number, from what was seen second by second; the same live and in simulations
 //! - `demand`: what the pool is asked for, now and one lead time ahead
@@ -16,6 +16,8 @@
 //! - `placement`: in which zone to launch, which instance to drain
 //! - [`schedule`]: what holds by the clock, and what must be launched ahead of it
 //! - [`rules`]: what rules as in Azure say of the size
+//! - `outcome`: what became of what was ordered
+//! - `tally`: what recommendations add up to
 //! - `plan`: what is to be done, and the records that explain it
 //!
 //! - [`ending`]: the daemon stops and takes its instances along
@@ -29,23 +31,28 @@ mod agent;
 mod capacity;
 mod demand;
 pub mod ending;
+mod history;
 mod journal;
 pub mod law;
 mod orders;
+mod outcome;
 mod placement;
 mod plan;
 mod replacement;
 mod roster;
 pub mod rules;
 mod scaler;
-pub mod simulate;
 pub mod schedule;
+pub mod simulate;
 mod size;
+mod tally;
 
 #[cfg(test)]
 mod world;
 
 pub use agent::{Agent, Connections, OperationObserver};
+pub use history::{History, OnError};
 pub use journal::{Journal, Record};
 pub use plan::Plan;
 pub use scaler::Scaler;
+pub use tally::Tally;

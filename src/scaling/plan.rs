@@ -11,6 +11,7 @@ use crate::scaling::demand::Estimate;
 use crate::scaling::journal::Record;
 use crate::scaling::roster::Count;
 use crate::scaling::size::Want;
+use crate::scaling::tally::Tally;
 
 /// What is to be done now. It explains itself: each change, and each refusal that begins, has a
 /// record, whose time, id and outcome are for the agent to fill in.
@@ -31,6 +32,9 @@ pub struct Plan {
     pub demand_rps: f64,
     /// Why.
     pub records: Vec<Record>,
+    /// What the time since the last plan adds to the tally; only where nothing is ordered because
+    /// the agent only recommends.
+    pub tally: Option<Tally>,
 }
 
 /// Something that is not done, and why.
@@ -99,6 +103,7 @@ impl Facts {
     pub(super) fn demand_in_words(&self, winner: &str) -> String {
         let estimate = &self.estimate;
         let demand = match winner {
+            "operator" => return format!("an operator set the size to {}", self.want.size),
             "min" => format!("the minimum is {}", self.scaling.min),
             "step" => {
                 format!("step {:.0}→{:.0} rps", estimate.rate_30s, estimate.arrivals().0)
@@ -161,6 +166,15 @@ impl Facts {
             ("max", number(scaling.max)),
         ];
         terms.into_iter().chain(known).collect()
+    }
+}
+
+/// The first few of `ids`, for a line that a person reads.
+pub(super) fn names(ids: &[InstanceId]) -> String {
+    let shown: Vec<&str> = ids.iter().take(8).map(InstanceId::as_str).collect();
+    match ids.len().saturating_sub(shown.len()) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

@@ -6,16 +6,17 @@
 use std::sync::Arc;
 
 use crate::base::{InstanceId, Ms, PoolId, ZoneId};
-use crate::model::{Machine, MachineState, Scaling, Sight};
+use crate::model::{Machine, MachineState, Scaling, ScalingMode, Sight};
 use crate::provision::{Capabilities, Failure, LaunchOrder};
 use crate::scaling::journal::Record;
-use crate::scaling::law::{Law, Moment};
+use crate::scaling::law::{Law, Learnt, Moment};
 use crate::scaling::orders::Orders;
 use crate::scaling::placement::Zones;
-use crate::scaling::plan::{Facts, Plan, Refusal, Refusals};
+use crate::scaling::plan::{Facts, Plan, Refusal, Refusals, names};
 use crate::scaling::replacement::{Assessment, Trouble};
 use crate::scaling::roster::{Asked, BOOT_ALLOWANCE, Count, Member, Roster, Stage};
 use crate::scaling::size::Verdict;
+use crate::scaling::tally::Recommended;
 
 /// Decides for one pool, and remembers what it must between decisions.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct Scaler {
     refusals: Refusals,
     /// How many were in the last list.
     listed: u32,
+    mode: ScalingMode,
+    recommended: Recommended,
     /// What the last decision was made from.
     facts: Option<Facts>,
 }
@@ -52,6 +55,8 @@ impl Scaler {
             orders: Orders::new(pool, nonce),
             refusals: Refusals::default(),
             listed: 0,
+            mode: ScalingMode::Enforce,
+            recommended: Recommended::default(),
             facts: None,
         }
     }
@@ -77,13 +82,23 @@ impl Scaler {
             plan.desired = self.listed;
             return plan;
         };
+        self.set_mode(scaling.mode);
+        if self.mode == ScalingMode::Off {
+            plan.desired = self.listed;
+            return plan;
+        }
 
         let found = self.trouble.assess(now, &members);
         let mut zones = self.zones(now, &members, capabilities);
         let count = Count::of(&members, self.orders.unseen(), found.stranded);
         self.law.ingest(moment, &sight.windows, &count.presence(), scaling);
-        let facts = self.facts(scaling, count, capabilities);
-        let verdict = self.law.settle(now, &facts.want, scaling, &facts.count, found.outage);
+        let scaling = &self.law.in_force(moment, scaling);
+        let mut facts = self.facts(scaling, count, capabilities);
+        if let Some(size) = sight.row.said.size {
+            facts.want.set_by_hand(size.desired, scaling);
+        }
+        let count = self.recommended.count(facts.count);
+        let verdict = self.law.settle(now, &facts.want, scaling, &count, found.outage);
         let scene = Scene {
             now,
             members: &members,
@@ -92,6 +107,14 @@ impl Scaler {
             found: &found,
             verdict: &verdict,
         };
+        if self.mode == ScalingMode::Recommend {
+            if let Some(refusal) = &verdict.refusal {
+                self.tell(&scene, refusal.clone(), &mut plan);
+            }
+            self.recommended.tell(now, &facts, &verdict, &mut plan);
+            self.facts = Some(facts);
+            return plan;
+        }
 
         self.shrink(&scene, &mut zones, &mut plan);
         self.revive(&scene, &mut zones, &mut plan);
@@ -113,6 +136,14 @@ impl Scaler {
         plan
     }
 
+    /// The memory of sizes is of those that were meant: with another mode it begins anew.
+    fn set_mode(&mut self, mode: ScalingMode) {
+        if std::mem::replace(&mut self.mode, mode) != mode {
+            self.law.forget_sizes();
+            self.recommended = Recommended::default();
+        }
+    }
+
     /// What became of an order of the last plans. A record, if it failed in a way that has not been
     /// told yet.
     pub fn handle_launch_result(
@@ -127,6 +158,16 @@ impl Scaler {
         }
         let facts = self.facts.as_ref()?;
         Some(facts.record("failure", "hold", facts.count.size(), told.reason))
+    }
+
+    /// What was learnt of the pool, to be kept beyond a restart.
+    pub fn learnt(&self) -> Learnt {
+        self.law.learnt()
+    }
+
+    /// Goes on from what was learnt before a restart.
+    pub fn recall(&mut self, learnt: Learnt) {
+        self.law.recall(learnt);
     }
 
     /// Whether nothing was ordered that may still appear in the list.
@@ -459,13 +500,4 @@ impl Scene<'_> {
 
 fn has_failed(machine: &Machine) -> bool {
     matches!(machine.state, MachineState::Failed(_))
-}
-
-/// The first few of `ids`, for a line that a person reads.
-fn names(ids: &[InstanceId]) -> String {
-    let shown: Vec<&str> = ids.iter().take(8).map(InstanceId::as_str).collect();
-    match ids.len().saturating_sub(shown.len()) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
 }

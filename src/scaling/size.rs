@@ -43,22 +43,31 @@ pub(super) struct Want {
     pub(super) clamps: Vec<String>,
 }
 
-/// The size that `estimate` asks for of a pool in which `serving` serve, each of which was seen to take
-/// `capacity` requests per second at most. `ceilings` are upper bounds beside `max`, with their names.
+/// What is known beside the demand.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub(super) struct Known {
+    /// How many serve.
+    pub(super) serving: u32,
+    /// What one of them was seen to take at most, in requests per second.
+    pub(super) capacity: Option<f64>,
+    /// The size that the pool's rules have come to.
+    pub(super) by_rules: Option<u32>,
+}
+
+/// The size that `estimate` asks for. `ceilings` are upper bounds beside `max`, with their names.
 pub(super) fn want(
     estimate: &Estimate,
-    serving: u32,
-    capacity: Option<f64>,
+    known: Known,
     scaling: &Scaling,
     ceilings: &[(&'static str, Option<u32>)],
 ) -> Want {
-    let learnt = capacity.map(|capacity| capacity * STEADY);
+    let learnt = known.capacity.map(|capacity| capacity * STEADY);
     let per_instance = scaling.target_requests_per_second.and_then(|t| t.stated().or(learnt));
-    let (raw, winner) = terms(estimate, serving, per_instance, scaling)
+    let (raw, winner) = terms(estimate, &known, per_instance, scaling)
         .into_iter()
         .max_by_key(|(size, _)| *size)
         // Nothing is known yet: what is there stays.
-        .unwrap_or((serving, "unknown"));
+        .unwrap_or((known.serving, "unknown"));
     let mut want = Want { size: raw, max: scaling.max, per_instance, winner, clamps: Vec::new() };
     if want.size < scaling.min {
         want.clamp("min", scaling.min);
@@ -79,11 +88,12 @@ pub(super) fn want(
 /// The size that each target asks for, with the term that decided it.
 fn terms(
     estimate: &Estimate,
-    serving: u32,
+    known: &Known,
     per_instance: Option<f64>,
     scaling: &Scaling,
 ) -> Vec<(u32, &'static str)> {
-    let mut terms = Vec::new();
+    let Known { serving, by_rules, .. } = *known;
+    let mut terms: Vec<_> = by_rules.map(|size| (size, "rules")).into_iter().collect();
     let waits = estimate.queued + estimate.in_flight > 0.0;
     if let Some(per_instance) = per_instance {
         let (arrivals, winner) = estimate.arrivals();
@@ -110,6 +120,17 @@ fn terms(
 }
 
 impl Want {
+    /// An operator's size takes the place of what the demand asks for, within the same bounds.
+    pub(super) fn set_by_hand(&mut self, size: u32, scaling: &Scaling) {
+        self.size = size;
+        self.clamps.clear();
+        let bounded = size.max(scaling.min).min(self.max);
+        if bounded != size {
+            self.clamp(if bounded > size { "min" } else { "max" }, bounded);
+        }
+        self.winner = "operator";
+    }
+
     fn clamp(&mut self, name: &str, to: u32) {
         self.clamps.push(format!("{name} {}→{to}", self.size));
         self.size = to;
@@ -159,7 +180,11 @@ impl Size {
         outage: bool,
     ) -> Verdict {
         let (since, before) = *self.state.get_or_insert((now, count.size()));
-        let hold = scaling.scale_in.hold;
+        let hold = match want.winner {
+            // What was wanted before does not matter any more.
+            "operator" => Duration::ZERO,
+            _ => scaling.scale_in.hold,
+        };
         let floor = self.floor(now, want, hold);
         let carrying = count.carrying();
         let mut desired = before.min(want.max);
@@ -271,7 +296,7 @@ mod tests {
 
     /// The size that is wanted, by the stated rate alone.
     fn want(estimate: &Estimate, scaling: &Scaling) -> Want {
-        super::want(estimate, 0, None, scaling, &[])
+        super::want(estimate, Known::default(), scaling, &[])
     }
 
     #[test]
@@ -297,7 +322,8 @@ mod tests {
             ("too much", rate(7_000.0), None, 2, 12, "max", "max 100→12"),
             ("a quota", rate(490.0), Some(5), 2, 5, "max", "quota 7→5"),
         ] {
-            let want = super::want(&estimate, 0, None, &scaling(min, 12), &[("quota", quota)]);
+            let want =
+                super::want(&estimate, Known::default(), &scaling(min, 12), &[("quota", quota)]);
             assert_eq!(
                 (want.size, want.winner, want.clamps.join(" ").as_str()),
                 (size, winner, clamps),
@@ -323,7 +349,8 @@ mod tests {
             ("nothing is known", &learn, 4, None, 4, "unknown"),
         ] {
             let busy = Estimate { in_flight: busy.in_flight, ..busy };
-            let want = super::want(&busy, serving, capacity, scaling, &[]);
+            let want =
+                super::want(&busy, Known { serving, capacity, by_rules: None }, scaling, &[]);
             if name == "nothing is known" {
                 assert_eq!((want.size, want.winner), (1, "waiting"), "{name}");
             } else {
@@ -346,7 +373,7 @@ mod tests {
             let scaling = Scaling::new(min, min + span, per_instance);
             let of = |rps| {
                 let estimate = Estimate { backlog, ..rate(rps) };
-                super::want(&estimate, 0, None, &scaling, &[("quota", quota)])
+                super::want(&estimate, Known::default(), &scaling, &[("quota", quota)])
             };
             let (less, more) = (of(rps), of(rps + more));
             prop_assert!(less.size <= more.size);

@@ -13,6 +13,7 @@ mod keeping;
 mod leaving;
 mod limits;
 mod load;
+mod operator;
 mod origin;
 mod patience;
 mod proxy_protocol;

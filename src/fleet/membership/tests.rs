@@ -4,8 +4,8 @@ use crate::fleet::change::HealthChange;
 use crate::fleet::order::Lane;
 use crate::model::{
     Balance, Health, HealthCheck, HealthSettings, InstanceRow, Life, Limit, Machine, MachineState,
-    PoolRow, PoolTimeouts, ProcessSettings, Provisioning, Queue, Retry, ScaleIn, Scaling,
-    StaticInstance, StopPolicy, UpstreamSettings,
+    PoolRow, PoolTimeouts, ProcessSettings, Provisioning, Queue, Retry, Said, ScaleIn, Scaling,
+    SizeOverride, StaticInstance, StopPolicy, UpstreamSettings,
 };
 
 mod random;
@@ -502,6 +502,53 @@ fn what_an_operator_says_holds_as_long_as_the_instance_exists() {
     assert_eq!(world.membership.set_admin(&pool, &a, Admin::Enabled), Ok(()));
     assert_eq!(world.membership.admin_overrides(), []);
     assert!(world.get("a").standing.eligible());
+}
+
+#[test]
+fn a_size_is_taken_within_the_bounds_and_ends_by_itself() {
+    let mut world = World::new(vec![provisioned("web", vec![]), pool("api", vec![])]);
+    let web = PoolId::from("web");
+    let scaling = world.row("web").pool.scaling.clone().expect("it scales");
+    let size = |desired, until| Some(SizeOverride { desired, until });
+    let membership = &mut world.membership;
+    for (pool, desired, why) in [
+        ("no", scaling.min, "there is no pool"),
+        ("api", scaling.min, "has no scaling agent"),
+        ("web", scaling.max + 1, "may have"),
+        ("web", scaling.min - 1, "may have"),
+    ] {
+        let refused = membership.set_size(&pool.into(), size(desired, None)).expect_err(why);
+        assert!(refused.to_string().contains(why), "{refused}");
+    }
+    assert!(membership.said().is_empty());
+    assert_eq!(membership.set_size(&web, size(scaling.max, Some(100))), Ok(()));
+    assert!(membership.changed() && !membership.end_sizes(99));
+    world.configure(vec![provisioned("web", vec![])]);
+    assert_eq!(world.row("web").said.size, size(scaling.max, Some(100)), "through a reload");
+    let membership = &mut world.membership;
+    assert!(membership.end_sizes(100) && !membership.end_sizes(101));
+    assert_eq!(membership.set_size(&web, size(scaling.min, None)), Ok(()));
+    assert!(!membership.end_sizes(u64::MAX), "without an end it stays");
+    assert_eq!(membership.set_size(&web, None), Ok(()));
+    assert!(membership.said().is_empty());
+}
+
+#[test]
+fn protection_holds_for_as_long_as_the_instance_exists() {
+    let mut world = World::new(vec![provisioned("web", vec![])]);
+    let (pool, i) = (PoolId::from("web"), InstanceId::from("i"));
+    assert!(world.membership.set_protected(&pool, &i, true).is_err(), "it is not there yet");
+    world.membership.apply_said(
+        [(pool.clone(), Said { protected: ["i".into(), "gone".into()].into(), ..Said::default() })]
+            .into(),
+    );
+    world.list(&[machine("i", Some(1), MachineState::Running)]);
+    assert_eq!(world.row("web").said.protected, [i.clone()].into());
+    assert_eq!(world.membership.set_protected(&pool, &i, false), Ok(()));
+    assert!(world.row("web").said.is_empty());
+    assert_eq!(world.membership.set_protected(&pool, &i, true), Ok(()));
+    world.list(&[]);
+    assert!(world.membership.said().is_empty());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::base::Share;
 use crate::model::{
     Admin, Balance, Census, Health, HealthCheck, HealthSettings, Instance, InstanceRow, Life,
-    Limit, Pool, PoolRow, PoolTimeouts, Queue, Retry, Standing, UpstreamSettings,
+    Limit, Pool, PoolRow, PoolTimeouts, Queue, Retry, Said, Standing, UpstreamSettings,
 };
 
 /// A pool with nothing special.
@@ -65,6 +65,7 @@ pub(crate) fn census(pool: Pool, instances: Vec<InstanceRow>) -> Census {
             ordered: Vec::new(),
             desired: 3,
             demand_rps: 12.5,
+            said: Said::default(),
         }],
         ready: true,
     }

@@ -7,8 +7,8 @@ use super::*;
 use crate::base::{Share, ZoneId};
 use crate::model::{
     Admin, Balance, Health, HealthCheck, HealthSettings, Instance, InstanceRow, Life, Limit,
-    MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, ScaleIn, Scaling, Standing,
-    UpstreamSettings, Window,
+    MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, Said, ScaleIn, Scaling, SizeOverride,
+    Standing, UpstreamSettings, Window,
 };
 use crate::provision::{Call, Resize};
 
@@ -81,6 +81,10 @@ impl OperationObserver for Counts {
     fn decision(&self, direction: &'static str, reason: &'static str) {
         self.0.lock().expect("lock").push(format!("{direction} {reason}"));
     }
+
+    fn tally(&self, _: &Tally) {
+        self.0.lock().expect("lock").push("tally".into());
+    }
 }
 
 /// The daemon around an agent.
@@ -95,6 +99,7 @@ struct Stage {
     now: Ms,
     rows: Vec<InstanceRow>,
     retired: bool,
+    said: Said,
 }
 
 impl Stage {
@@ -108,14 +113,26 @@ impl Stage {
         let connections = Connections {
             provisioner: provisioners,
             journal: Arc::clone(&journal),
+            history: Arc::new(History::in_memory()),
             sights: seen,
             reports: sender,
             observer: Arc::clone(&counts) as Arc<dyn OperationObserver>,
         };
         let agent = Agent::new("web".into(), connections, Clock::start(), 7);
         let agent = tokio::spawn(agent.run());
-        let (now, rows, retired) = (Ms(0), Vec::new(), false);
-        Self { fake, provisioner, sights, reports, journal, counts, agent, now, rows, retired }
+        Self {
+            fake,
+            provisioner,
+            sights,
+            reports,
+            journal,
+            counts,
+            agent,
+            now: Ms(0),
+            rows: Vec::new(),
+            retired: false,
+            said: Said::default(),
+        }
     }
 
     /// One second: a sight, and what the agent reports by its end.
@@ -134,6 +151,7 @@ impl Stage {
             ordered: Vec::new(),
             desired: 0,
             demand_rps: 0.0,
+            said: self.said.clone(),
         };
         let (now, retired) = (self.now, self.retired);
         self.sights.send_replace(Some(Sight { now, windows: vec![window], row, retired }));
@@ -316,6 +334,60 @@ async fn the_surplus_is_drained_and_what_is_drained_is_taken_away() {
     assert_eq!(*stage.fake.terminated.lock().expect("lock"), [gone]);
     let record = &stage.journal.newest(1)[0];
     assert_eq!((record.action, record.outcome.as_str()), ("terminate", "accepted"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_operator_protects_is_not_drained() {
+    let mut stage = Stage::set();
+    for (id, zone) in [("a1", "a"), ("a2", "a"), ("b1", "b")] {
+        stage.add(id, zone, Health::Up, Life::Serving);
+    }
+    stage.said.protected = ["a1".into(), "a2".into(), "b1".into()].into();
+    assert_eq!(words(&stage.tick().await), ["listed", "wants"]);
+    stage.said.protected.remove("a1");
+    let reports = stage.tick().await;
+    let AgentReport::Drain { ids, .. } = &reports[1] else { panic!("{reports:?}") };
+    assert_eq!(*ids, ["a1".into()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operators_size_has_a_record_when_it_begins_and_when_it_ends() {
+    let mut stage = Stage::set();
+    let soon = wall_seconds() as u64 + 90;
+    for (size, reason) in [
+        (
+            Some(SizeOverride { desired: 3, until: None }),
+            "an operator set the size to 3 until that is taken back",
+        ),
+        (Some(SizeOverride { desired: 4, until: Some(1) }), "an operator set the size to 4 for 0s"),
+        (None, "the time of the size that an operator set (4) is over"),
+        (Some(SizeOverride { desired: 5, until: Some(soon) }), "an operator set the size to 5 for"),
+        (None, "the size that an operator set (5) was taken back"),
+    ] {
+        stage.said.size = size;
+        stage.tick().await;
+        stage.tick().await;
+        let records = stage.journal.newest(99);
+        let told = records.iter().filter(|record| record.reason.starts_with(reason));
+        let told: Vec<_> = told.map(|record| (record.action, record.winner)).collect();
+        assert_eq!(told, [("override", "operator")], "{reason}: {records:#?}");
+    }
+    assert_eq!(stage.launched().iter().map(|order| order.count).sum::<u32>(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_launched_is_measured() {
+    let mut stage = Stage::set();
+    stage.tick().await;
+    let tokens: Vec<String> = stage.launched().iter().map(|order| order.token.clone()).collect();
+    for (id, zone, token) in [("a1", "a", 0), ("b1", "b", 1)] {
+        stage.add(id, zone, Health::Up, Life::Serving);
+        let mut machines = stage.fake.machines.lock().expect("lock");
+        machines.last_mut().expect("just added").token = Some(tokens[token].clone());
+    }
+    stage.tick().await;
+    let launch = stage.journal.newest(9).pop().expect("a record");
+    assert_eq!(launch.outcome, "accepted; 2 of 2 up after 1 s");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::base::Ms;
+use crate::scaling::law::Learnt;
 
 /// How often a sample is taken.
 const EVERY: Duration = Duration::from_secs(10);
@@ -69,6 +70,16 @@ impl Growth {
             let (_, quantile, _) = sorted.select_nth_unstable_by(at, f64::total_cmp);
             self.learnt = Some(quantile.clamp(LEAST, MOST));
         }
+    }
+
+    /// Tells what was seen.
+    pub(super) fn tell(&self, learnt: &mut Learnt) {
+        learnt.growth = self.seen.clone();
+    }
+
+    /// Goes on from what was seen before a restart.
+    pub(super) fn recall(&mut self, seen: VecDeque<f64>) {
+        self.seen = seen.into_iter().filter(|factor| factor.is_finite()).take(KEPT).collect();
     }
 
     /// What traffic may grow by while an instance is launched.

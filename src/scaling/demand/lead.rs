@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::base::Ms;
-use crate::scaling::law::Presence;
+use crate::scaling::law::{Learnt, Presence};
 
 /// Before anything was learnt: a virtual machine of a cloud.
 const UNKNOWN: Duration = Duration::from_secs(138);
@@ -62,6 +62,22 @@ impl Lead {
         let warm = presence.ready.saturating_sub(before.ready);
         self.booting.see(now, up, presence.pending);
         self.warming.see(now, warm, presence.warming);
+    }
+
+    /// Tells what launches took.
+    pub(super) fn tell(&self, learnt: &mut Learnt) {
+        let seconds = |stretch: &Stretch| stretch.took.iter().map(Duration::as_secs_f64).collect();
+        (learnt.boots_s, learnt.warm_ups_s) = (seconds(&self.booting), seconds(&self.warming));
+    }
+
+    /// Goes on from what launches took before a restart.
+    pub(super) fn recall(&mut self, learnt: &Learnt) {
+        let took = |seconds: &[f64]| {
+            let sound = seconds.iter().filter_map(|s| Duration::try_from_secs_f64(*s).ok());
+            sound.take(KEPT).collect()
+        };
+        self.booting.took = took(&learnt.boots_s);
+        self.warming.took = took(&learnt.warm_ups_s);
     }
 
     /// From a launch to full service.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::base::Ms;
 use crate::model::{Prediction, Scaling};
-use crate::scaling::law::{Moment, Presence, Second};
+use crate::scaling::law::{Learnt, Moment, Presence, Second};
 
 use growth::Growth;
 use lead::Lead;
@@ -166,6 +166,20 @@ impl Demand {
                 (rate > 0.0).then(|| second.in_flight / rate)
             }),
         };
+    }
+
+    /// Tells what was learnt.
+    pub(super) fn tell(&self, learnt: &mut Learnt) {
+        self.growth.tell(learnt);
+        self.season.tell(learnt);
+        self.lead.tell(learnt);
+    }
+
+    /// Goes on from what was learnt before a restart.
+    pub(super) fn recall(&mut self, learnt: Learnt) {
+        self.lead.recall(&learnt);
+        self.season.recall(learnt.minutes, learnt.error);
+        self.growth.recall(learnt.growth);
     }
 
     /// The demand as of the newest second.

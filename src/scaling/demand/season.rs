@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::scaling::demand::rates::Rates;
+use crate::scaling::law::Learnt;
 
 const MINUTES: usize = 1_440;
 /// Days that are remembered.
@@ -69,6 +70,20 @@ impl Season {
         let soon = &self.minutes[index(minute + 2)];
         if !soon.is_empty() {
             self.expected.push_back((minute + 3, mean(soon)));
+        }
+    }
+
+    /// Tells what was seen.
+    pub(super) fn tell(&self, learnt: &mut Learnt) {
+        (learnt.minutes, learnt.error) = (self.minutes.clone(), Some(self.error));
+    }
+
+    /// Goes on from what was seen before a restart.
+    pub(super) fn recall(&mut self, minutes: Vec<VecDeque<f64>>, error: Option<f64>) {
+        let is_sound = |rate: &f64| rate.is_finite() && *rate >= 0.0;
+        if minutes.len() == MINUTES && minutes.iter().flatten().all(is_sound) {
+            self.minutes = minutes;
+            self.error = error.filter(is_sound).unwrap_or(ERROR_AT_FIRST);
         }
     }
 

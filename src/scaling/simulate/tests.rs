@@ -1,6 +1,5 @@
 //! Whole runs.
 
-
 use super::*;
 use crate::scaling::simulate::queue::USUAL;
 

@@ -2,6 +2,7 @@
 //! steward, and traffic. Seeded, so that a failure can be run again. What must hold at any time is
 //! checked at each second.
 
+mod operator;
 mod scenarios;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -12,12 +13,12 @@ use std::time::Duration;
 use crate::base::{Entropy, InstanceId, Ms, Share, ZoneId};
 use crate::model::{
     Admin, Balance, Health, HealthCheck, HealthSettings, Instance, InstanceRow, Life, Limit,
-    Machine, MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, Scaling, Sight, Slot,
-    Standing, UpstreamSettings, Window,
+    Machine, MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, Said, Scaling, ScalingMode,
+    Sight, SizeOverride, Slot, Standing, UpstreamSettings, Window,
 };
 use crate::provision::{Capabilities, Failure, LaunchOrder, Resize};
 use crate::scaling::law::Moment;
-use crate::scaling::{Plan, Record, Scaler};
+use crate::scaling::{Plan, Record, Scaler, Tally};
 
 /// What becomes of an instance.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,6 +78,8 @@ struct World {
     /// How long an instance takes to boot.
     boot: Duration,
     retired: bool,
+    /// What operators said.
+    said: Said,
     /// Answers of the provider that are still under way.
     answers: Vec<(Ms, LaunchOrder, Result<(), Failure>)>,
     /// Plans whose reports have not reached the steward.
@@ -100,7 +103,8 @@ impl World {
             now: Ms(1_000_000),
             entropy: Entropy::seeded(seed),
             scaler: Scaler::new(&"web".into(), seed),
-            scaling: Scaling::new(min, max, 70.0),
+            // What traffic grows by is the demand's own affair.
+            scaling: Scaling { lead_time: Some(SECOND), ..Scaling::new(min, max, 70.0) },
             capabilities: Capabilities {
                 zones: ["a", "b", "c"].map(ZoneId::new).into(),
                 max_instances: None,
@@ -118,6 +122,7 @@ impl World {
             rate,
             boot: Duration::from_secs(20),
             retired: false,
+            said: Said::default(),
             answers: Vec::new(),
             reports: Vec::new(),
             born: 0,
@@ -369,6 +374,7 @@ impl World {
                 ordered: Vec::new(),
                 desired: 0,
                 demand_rps: 0.0,
+                said: self.said.clone(),
             },
             retired: self.retired,
         }

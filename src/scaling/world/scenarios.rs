@@ -395,7 +395,7 @@ fn whatever_happens_the_pool_recovers() {
     }
 }
 
-fn misfortune(world: &mut World) {
+pub(super) fn misfortune(world: &mut World) {
     let draw = world.entropy.below(100);
     let zone = world.capabilities.zones[world.entropy.below(3)].clone();
     let somebody = match world.bodies.len() {
