@@ -100,6 +100,7 @@ impl Facts {
         let estimate = &self.estimate;
         let demand = match winner {
             "min" => format!("the minimum is {}", self.scaling.min),
+            "in-flight" => format!("{} still run", estimate.in_flight),
             "step" => format!("step to {:.0} rps", estimate.offered_2s),
             "backlog" => {
                 format!("{:.0} rps, and {} queued", estimate.arrivals(), estimate.queued)

@@ -43,9 +43,11 @@ pub(super) fn want(
     // Without a stated rate no demand asks for more than the minimum.
     let per_instance = scaling.stated_rate().unwrap_or(f64::INFINITY);
     let raw = instances_for(estimate.rps(), per_instance);
+    // Whoever waits, and whatever runs, needs somebody to serve it, also where `min` is 0.
+    let least = scaling.min.max(u32::from(estimate.queued + estimate.in_flight > 0));
     let mut want = Want {
         size: raw,
-        roomy: instances_for(estimate.rps(), per_instance * DEAD_BAND).max(scaling.min),
+        roomy: instances_for(estimate.rps(), per_instance * DEAD_BAND).max(least),
         max: scaling.max,
         winner: match estimate.step {
             _ if raw > instances_for(estimate.arrivals(), per_instance) => "backlog",
@@ -57,6 +59,10 @@ pub(super) fn want(
     if want.size < scaling.min {
         want.clamp("min", scaling.min);
         want.winner = "min";
+    }
+    if want.size < least {
+        want.clamp("in-flight", least);
+        want.winner = "in-flight";
     }
     let bounds = [("max", Some(scaling.max))];
     for (name, bound) in bounds.iter().chain(ceilings) {
@@ -229,6 +235,18 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_pool_may_stay_empty_until_somebody_waits_or_while_something_runs() {
+        let one = Estimate { queued: 1, backlog: 0.1, ..rate(0.0) };
+        let tunnel = Estimate { in_flight: 1, ..rate(0.0) };
+        for (estimate, size, winner) in
+            [(rate(0.0), 0, "rate"), (one, 1, "backlog"), (tunnel, 1, "in-flight")]
+        {
+            let want = want(&estimate, &scaling(0, 12), &[]);
+            assert_eq!((want.size, want.roomy, want.winner), (size, size, winner));
+        }
+    }
+
+    #[test]
     fn wants_by_term_and_bound() {
         let step = |rps| Estimate { offered_2s: rps, step: true, ..rate(210.0) };
         let queued = Estimate { backlog: 140.0, ..rate(210.0) };
@@ -259,8 +277,8 @@ mod tests {
             more in 0.0f64..100_000.0,
             backlog in 0.0f64..1_000.0,
             per_instance in 0.5f64..5_000.0,
-            min in 1u32..20,
-            span in 0u32..200,
+            min in 0u32..20,
+            span in 1u32..200,
             quota in proptest::option::of(0u32..300),
         ) {
             let scaling = Scaling::new(min, min + span, per_instance);

@@ -73,6 +73,8 @@ struct World {
     denies: bool,
     /// Requests per second.
     rate: f64,
+    /// Requests that wait because nobody serves.
+    waiting: u64,
     /// How long an instance takes to boot.
     boot: Duration,
     retired: bool,
@@ -115,6 +117,7 @@ impl World {
             quota: u32::MAX,
             denies: false,
             rate,
+            waiting: 0,
             boot: Duration::from_secs(20),
             retired: false,
             answers: Vec::new(),
@@ -325,7 +328,10 @@ impl World {
     fn traffic(&mut self) {
         let offered = self.poisson(self.rate);
         let serving = self.bodies.iter().filter(|body| body.standing.eligible()).count() as u64;
-        let completed = offered.min(serving * 100);
+        let completed = (offered + self.waiting).min(serving * 100);
+        // Elsewhere an empty pool is a bad day, on which all that comes is shed.
+        let waits = serving == 0 && self.scaling.min == 0;
+        self.waiting = if waits { (self.waiting + offered).min(1_000) } else { 0 };
         if self.windows.len() == 30 {
             self.windows.pop_front();
         }
@@ -334,8 +340,8 @@ impl World {
             seconds: 1.0,
             offered,
             completed,
-            shed: offered - completed,
-            queued: 0,
+            shed: (offered - self.waiting.min(offered)).saturating_sub(completed),
+            queued: self.waiting as u32,
             in_flight: completed as u32 / 10,
         });
     }
