@@ -12,6 +12,8 @@
 //! - `size`: how many instances there should be, and how fast their number may fall
 //! - `orders`: what was ordered and is not seen yet; which zones take orders
 //! - `placement`: in which zone to launch, which instance to drain
+//! - `roll`: how the pool gets another size or program, batch by batch
+//! - `resize`: which size would be cheaper
 //! - `plan`: what is to be done, and the records that explain it
 //!
 //! - [`ending`]: the daemon stops and takes its instances along
@@ -29,6 +31,8 @@ mod orders;
 mod placement;
 mod plan;
 mod replacement;
+mod resize;
+mod roll;
 mod roster;
 mod scaler;
 mod size;

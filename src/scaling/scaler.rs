@@ -14,6 +14,8 @@ use crate::scaling::orders::Orders;
 use crate::scaling::placement::Zones;
 use crate::scaling::plan::{Facts, Plan, Refusal, Refusals};
 use crate::scaling::replacement::{Assessment, Trouble};
+use crate::scaling::resize::Resizer;
+use crate::scaling::roll::{Look, Make, Roll, Step};
 use crate::scaling::roster::{Asked, BOOT_ALLOWANCE, Count, Member, Roster, Stage};
 use crate::scaling::size::{self, Size, Verdict};
 
@@ -24,6 +26,8 @@ pub struct Scaler {
     roster: Roster,
     trouble: Trouble,
     size: Size,
+    resizer: Resizer,
+    roll: Roll,
     orders: Orders,
     refusals: Refusals,
     /// How many were in the last list.
@@ -40,6 +44,15 @@ struct Scene<'a> {
     facts: &'a Facts,
     found: &'a Assessment,
     verdict: &'a Verdict,
+    roll: &'a Step,
+    fresh: &'a Fresh,
+}
+
+/// What a launch brings.
+#[derive(Clone, Debug)]
+struct Fresh {
+    size: Option<String>,
+    units: u32,
 }
 
 impl Scaler {
@@ -51,6 +64,8 @@ impl Scaler {
             roster: Roster::default(),
             trouble: Trouble::default(),
             size: Size::default(),
+            resizer: Resizer::default(),
+            roll: Roll::default(),
             orders: Orders::new(pool, nonce),
             refusals: Refusals::default(),
             listed: 0,
@@ -66,7 +81,7 @@ impl Scaler {
         machines: &[Machine],
         capabilities: &Capabilities,
     ) -> Plan {
-        let members = self.roster.observe(now, &sight.row.instances, machines);
+        let mut members = self.roster.observe(now, &sight.row.instances, machines);
         self.orders.see(now, machines, &members);
         self.demand.ingest(&sight.windows);
         self.listed = machines.iter().filter(|machine| !has_failed(machine)).count() as u32;
@@ -80,10 +95,25 @@ impl Scaler {
             return plan;
         };
 
+        let fresh = self.fresh(scaling, machines, capabilities, &mut members);
         let found = self.trouble.assess(now, &members);
-        let mut zones = self.zones(now, &members, capabilities);
-        let facts = self.facts(scaling, &members, &found, capabilities);
+        let mut zones = self.zones(now, &members, capabilities).launching(fresh.units);
+        let mut facts = self.facts(scaling, &members, &found, capabilities, fresh.units);
+        if self.roll.is_open() {
+            // Nothing shrinks before its batch is done.
+            facts.count.removable = 0;
+        }
         let verdict = self.size.settle(now, &facts.want, scaling, &facts.count, found.outage);
+        let roll = self.roll.step(&Look {
+            now,
+            members: &members,
+            count: &facts.count,
+            desired: verdict.desired,
+            calm: verdict.remove == 0 && !found.outage,
+            failing: &found.failing,
+            settings: scaling.roll,
+            unit: fresh.units,
+        });
         let scene = Scene {
             now,
             members: &members,
@@ -91,20 +121,24 @@ impl Scaler {
             facts: &facts,
             found: &found,
             verdict: &verdict,
+            roll: &roll,
+            fresh: &fresh,
         };
 
         self.shrink(&scene, &mut zones, &mut plan);
         self.revive(&scene, &mut zones, &mut plan);
         self.launch(&scene, &mut zones, &mut plan);
         self.rebalance(&scene, &mut zones, &mut plan);
+        self.roll_on(&scene, &mut zones, &mut plan);
         self.let_the_broken_go(&scene, &mut plan);
         self.terminate(&scene, &mut plan);
         self.refuse(&scene, &mut plan);
 
         plan.demand_rps = facts.estimate.rps();
-        plan.desired = scene.desired_with_broken(&plan);
+        let desired = scene.desired_with_broken(&plan) + roll.surge;
+        plan.desired = desired.div_ceil(fresh.units);
         for record in &mut plan.records {
-            record.to = plan.desired;
+            record.to = desired;
         }
         self.roster.asked(now, Asked::Drain, &plan.drains);
         self.roster.asked(now, Asked::Revive, &plan.revives);
@@ -134,19 +168,39 @@ impl Scaler {
         self.orders.unseen() == 0
     }
 
+    /// What a launch brings now; says of each member how much it carries, and whether it is of that
+    /// make.
+    fn fresh(
+        &mut self,
+        scaling: &Scaling,
+        machines: &[Machine],
+        capabilities: &Capabilities,
+        members: &mut [Member<'_>],
+    ) -> Fresh {
+        let size = self.resizer.size(scaling, machines).map(|size| size.name.to_string());
+        let aim = self.roll.aim(&Make { size, model: capabilities.model.clone() });
+        for member in members {
+            member.units = scaling.units_of(member.machine.size.as_deref());
+            member.old = !aim.fits(member.machine);
+        }
+        Fresh { units: scaling.units_of(aim.size.as_deref()), size: aim.size }
+    }
+
     fn facts(
         &self,
         scaling: &Arc<Scaling>,
         members: &[Member<'_>],
         found: &Assessment,
         capabilities: &Capabilities,
+        unit: u32,
     ) -> Facts {
         let estimate = self.demand.estimate();
         let ceilings = [("provider", capabilities.max_instances), ("quota", self.orders.quota())];
+        let ceilings = ceilings.map(|(name, most)| (name, most.map(|n| n.saturating_mul(unit))));
         Facts {
             estimate,
-            want: size::want(&estimate, scaling, &ceilings),
-            count: Count::of(members, self.orders.unseen(), found.stranded),
+            want: size::want(&estimate, scaling, &ceilings).in_whole(unit),
+            count: Count::of(members, self.orders.unseen_units(), found.stranded),
             scaling: Arc::clone(scaling),
         }
     }
@@ -166,7 +220,7 @@ impl Scaler {
             return;
         }
         let from = scene.facts.count.size();
-        let less = victims.len() as u32;
+        let less = scene.units_of(&victims);
         let winner = scene.facts.want.winner;
         let reason = format!(
             "-{less} ({from}→{}): {}; drains {}",
@@ -180,7 +234,7 @@ impl Scaler {
 
     /// The cheapest way to more: what drains serves again.
     fn revive(&self, scene: &Scene<'_>, zones: &mut Zones, plan: &mut Plan) {
-        let missing = scene.missing(plan);
+        let missing = scene.missing(plan).saturating_sub(scene.roll.surge);
         let revived = zones.revivals(scene.members, missing);
         if revived.is_empty() {
             return;
@@ -201,13 +255,20 @@ impl Scaler {
         if now_replaceable < missing && !scene.found.outage {
             clamps.push(format!("replacements {missing}→{now_replaceable}"));
         }
-        let count = self.orderable(scene, now_replaceable, zones, plan, &mut clamps);
-        let cause = scene.verdict.cause;
+        let count = now_replaceable.div_ceil(scene.fresh.units);
+        let count = self.orderable(scene, count, zones, plan, &mut clamps);
+        let for_roll = missing <= scene.roll.surge;
+        let cause = if for_roll { "roll" } else { scene.verdict.cause };
         let why = match cause {
+            "roll" => "the next batch of the roll, before the old leave".into(),
             "replace" => scene.what_is_replaced(),
             winner => scene.facts.demand_in_words(winner),
         };
-        self.order(scene, zones.spread(count), (cause, why), clamps, plan);
+        let placed = match for_roll {
+            true => zones.spread_in_place_of(scene.members, scene.roll.surge, count),
+            false => zones.spread(count),
+        };
+        self.order(scene, placed, (cause, why), clamps, plan);
     }
 
     /// One launch into the emptiest zone; the surplus then leaves the fullest.
@@ -219,7 +280,8 @@ impl Scaler {
             && count.size() == count.healthy
             && count.draining == 0
             && count.healthy == scene.verdict.desired
-            && !scene.found.outage;
+            && !scene.found.outage
+            && !self.roll.is_going();
         let Some((to, from)) = zones.imbalance().filter(|_| settled) else { return };
         // The surplus must be able to leave, or launches would never end.
         let can_leave = |member: &Member<'_>| {
@@ -238,6 +300,33 @@ impl Scaler {
         let mut clamps = Vec::new();
         if self.orderable(scene, 1, zones, plan, &mut clamps) == 1 {
             self.order(scene, zones.spread(1), ("zone", why), clamps, plan);
+        }
+    }
+
+    /// Goes on with a roll: the old leave for what was brought before, and better sizes are told.
+    fn roll_on(&mut self, scene: &Scene<'_>, zones: &mut Zones, plan: &mut Plan) {
+        let facts = scene.facts;
+        for told in &scene.roll.told {
+            plan.records.push(facts.record("roll", "roll", 0, told.clone()));
+        }
+        if let Some(refusal) = &scene.roll.refusal {
+            self.tell(scene, refusal.clone(), plan);
+        }
+        let old = zones.outdated(scene.members, scene.roll.leave);
+        if !old.is_empty() {
+            let reason = format!("drains {}: the new serve in their place", names(&old));
+            plan.records.push(facts.record("drain", "roll", 0, reason));
+            plan.drains.extend(old);
+        }
+        let sizes = &facts.scaling.sizes;
+        let present =
+            sizes.iter().find(|size| scene.fresh.size.as_deref() == Some(size.name.as_str()));
+        let present = present.filter(|_| !self.roll.is_going());
+        let zones = scene.capabilities.zones.len() as u32;
+        let wanted = facts.want.exact;
+        if let Some(advice) = self.resizer.watch(scene.now, &facts.scaling, present, wanted, zones)
+        {
+            plan.records.push(facts.record("resize", "resize", 0, advice.reason));
         }
     }
 
@@ -274,6 +363,7 @@ impl Scaler {
         }
         let rate = self.orders.allowed(now, scene.facts.count.size(), &scene.facts.scaling);
         let mut allowed = count;
+        let rate = rate.div_ceil(scene.fresh.units);
         for (name, bound) in [("room", room), ("launch-rate", rate)] {
             if allowed > bound {
                 clamps.push(format!("{name} {allowed}→{bound}"));
@@ -310,14 +400,18 @@ impl Scaler {
         }
         let from = scene.facts.count.size();
         let zones: Vec<String> = placed.iter().map(|(zone, n)| format!("{zone}+{n}")).collect();
-        let reason = format!("+{more} ({from}→{}): {why}; {}", from + more, zones.join(" "));
+        let more = more * scene.fresh.units;
+        let size = scene.fresh.size.as_ref().map_or_else(String::new, |size| format!(" of {size}"));
+        let zones = zones.join(" ");
+        let reason = format!("+{more} ({from}→{}): {why}; {zones}{size}", from + more);
         let mut record = scene.facts.record("launch", winner, 0, reason);
         record.clamps.extend(clamps);
         plan.records.push(record);
         for (zone, mut count) in placed {
             while count > 0 {
                 let batch = count.min(scene.capabilities.max_batch.max(1));
-                plan.launches.push(self.orders.give(scene.now, &zone, batch));
+                let fresh = (scene.fresh.size.as_deref(), scene.fresh.units);
+                plan.launches.push(self.orders.give_sized(scene.now, &zone, batch, fresh));
                 count -= batch;
             }
         }
@@ -325,7 +419,7 @@ impl Scaler {
 
     /// Drains those that are down, once others carry what they did.
     fn let_the_broken_go(&self, scene: &Scene<'_>, plan: &mut Plan) {
-        let healthy = scene.facts.count.healthy.saturating_sub(plan.drains.len() as u32);
+        let healthy = scene.facts.count.healthy.saturating_sub(scene.units_of(&plan.drains));
         let replaced = healthy >= scene.verdict.desired;
         let broken = scene.found.leaving(scene.now, scene.members, replaced);
         if broken.is_empty() {
@@ -369,7 +463,7 @@ impl Scaler {
             let reason = format!(
                 "{} are down in several zones: probably something that all of them depend on; they \
                  are not replaced, see what they have in common",
-                found.scattered
+                found.down
             );
             self.tell(scene, Refusal { kind: "outage", reason }, plan);
         }
@@ -429,10 +523,16 @@ impl Scaler {
 }
 
 impl Scene<'_> {
-    /// How many should serve and neither do, nor boot, nor come back by this plan.
+    /// How much should serve and neither does, nor boots, nor comes back by this plan.
     fn missing(&self, plan: &Plan) -> u32 {
-        let there = self.facts.count.carrying() + plan.revives.len() as u32;
-        self.verdict.desired.saturating_sub(there)
+        let there = self.facts.count.carrying() + self.units_of(&plan.revives);
+        (self.verdict.desired + self.roll.surge).saturating_sub(there)
+    }
+
+    /// How much these carry together.
+    fn units_of(&self, ids: &[InstanceId]) -> u32 {
+        let named = self.members.iter().filter(|member| ids.contains(member.id()));
+        named.map(|member| member.units).sum()
     }
 
     /// What should exist once `plan` is carried out: what should serve, and the broken ones for
@@ -441,8 +541,9 @@ impl Scene<'_> {
         let desired = self.verdict.desired;
         let count = &self.facts.count;
         let ordered: u32 = plan.launches.iter().map(|order| order.count).sum();
-        let carrying = count.carrying() + ordered + plan.revives.len() as u32;
-        let drained = plan.drains.len() as u32;
+        let ordered = ordered * self.fresh.units;
+        let carrying = count.carrying() + ordered + self.units_of(&plan.revives);
+        let drained = self.units_of(&plan.drains);
         let broken = count.unhealthy.saturating_sub(drained.saturating_sub(self.verdict.remove));
         let carrying = carrying.saturating_sub(self.verdict.remove);
         desired + carrying.saturating_sub(desired.saturating_sub(broken)).min(broken)

@@ -24,6 +24,10 @@ const RATE_PERIOD: Duration = Duration::from_secs(60);
 pub(super) struct Want {
     /// The size, within its bounds.
     pub(super) size: u32,
+    /// The units of an instance.
+    pub(super) unit: u32,
+    /// The size before it was rounded to whole instances.
+    pub(super) exact: u32,
     /// The least size that may be shrunk to.
     pub(super) roomy: u32,
     /// The largest size now.
@@ -47,6 +51,8 @@ pub(super) fn want(
     let least = scaling.min.max(u32::from(estimate.queued + estimate.in_flight > 0));
     let mut want = Want {
         size: raw,
+        exact: raw,
+        unit: 1,
         roomy: instances_for(estimate.rps(), per_instance * DEAD_BAND).max(least),
         max: scaling.max,
         winner: match estimate.step {
@@ -74,10 +80,21 @@ pub(super) fn want(
         }
     }
     want.roomy = want.roomy.min(want.max);
+    want.exact = want.size;
     want
 }
 
 impl Want {
+    /// In whole instances of so many units each: up, but not beyond the maximum.
+    pub(super) fn in_whole(mut self, units: u32) -> Self {
+        let up = |size: u32| size.div_ceil(units).saturating_mul(units);
+        self.unit = units;
+        self.max = (self.max / units).max(1) * units;
+        self.size = up(self.size).min(self.max);
+        self.roomy = up(self.roomy).min(self.max);
+        self
+    }
+
     fn clamp(&mut self, name: &str, to: u32) {
         self.clamps.push(format!("{name} {}→{to}", self.size));
         self.size = to;
@@ -145,7 +162,10 @@ impl Size {
         }
         let (remove, refusal) = match blocked {
             Some(blocked) => (0, (wish > 0).then_some(blocked)),
-            None => self.bounded_by_rate(now, wish, carrying, scaling.scale_in.rate.0),
+            None => {
+                let rate = scaling.scale_in.rate.0;
+                self.bounded_by_rate(now, wish, carrying, (rate, want.unit))
+            }
         };
         if remove > 0 {
             desired = desired.min(carrying - remove);
@@ -198,19 +218,21 @@ impl Size {
         self.wanted.front().map_or(want.roomy, |(_, size)| (*size).min(want.max))
     }
 
-    /// How many of `wish` may go now: so much of the size at the start of the last minute.
+    /// How much of `wish` may go now: such a share of the size at the start of the last minute, in
+    /// whole instances of `unit`.
     fn bounded_by_rate(
         &mut self,
         now: Ms,
         wish: u32,
         carrying: u32,
-        rate: f64,
+        (rate, unit): (f64, u32),
     ) -> (u32, Option<Refusal>) {
+        let wish = wish / unit * unit;
         while self.removed.front().is_some_and(|(at, ..)| now.since(*at) >= RATE_PERIOD) {
             self.removed.pop_front();
         }
         let size = self.removed.front().map_or(carrying, |(_, _, of)| *of);
-        let bound = ((rate * f64::from(size)) as u32).max(1);
+        let bound = ((rate * f64::from(size)) as u32 / unit).max(1) * unit;
         let gone: u32 = self.removed.iter().map(|(_, count, _)| count).sum();
         let remove = wish.min(bound.saturating_sub(gone));
         let refusal = (remove < wish).then(|| Refusal {

@@ -1,10 +1,11 @@
-//! Pools that come from nothing, and go there again.
+//! Pools that come from nothing and go there again, and that get another size or program.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::daemon::{Daemon, eventually, free_address, free_port, talk};
+use crate::load::Load;
 
 /// A pool that may be empty, of instances that take 3 s to boot.
 fn empty(bind: SocketAddr, protocol: &str) -> String {
@@ -63,4 +64,68 @@ fn a_connection_to_an_empty_pool_waits_and_keeps_its_machine() {
     assert_eq!(&answer, b"HTTP/1.1 200");
     // A hold and a drain would have been over before that.
     assert!(began.elapsed() > Duration::from_secs(13) && daemon.eligible("web") == 1);
+}
+
+/// A pool of six small instances.
+fn six(bind: SocketAddr) -> String {
+    let port = free_port();
+    format!(
+        "[[listener]]\nname = \"web\"\nbind = \"{bind}\"\npool = \"web\"\n\
+         [pool.web]\nport = {port}\ndrain_timeout = \"5s\"\n\
+         [pool.web.health]\ntype = \"http\"\npath = \"/healthz\"\ninterval = \"2s\"\ntimeout = \"1s\"\n\
+         [pool.web.scaling]\nmin = 6\nmax = 12\ntarget_requests_per_second = 40\n\
+         scale_in = {{ hold = \"4s\", rate = \"100%\" }}\n\
+         sizes = [{{ name = \"small\", units = 1 }}, {{ name = \"large\", units = 2 }}]\n\
+         size = \"small\"\n\
+         [pool.web.provisioner]\nkind = \"process\"\nzones = [\"a\", \"b\", \"c\"]\nstop = \"terminate\"\n\
+         command = [\"{{self}}\", \"whoami\", \"--listen\", \"{{address}}\", \"--id\", \"{{size}}-{{id}}\"]\n"
+    )
+}
+
+fn weights(daemon: &Daemon) -> Vec<u64> {
+    let weight = |i: &serde_json::Value| i["weight"].as_u64().expect("a weight");
+    daemon.instances("web").iter().map(weight).collect()
+}
+
+/// Waits until the roll that was told of last is over.
+fn rolled(daemon: &Daemon, rolls: usize) {
+    eventually("the roll is over", Duration::from_secs(90), || {
+        let journal = daemon.json("/api/v1/pools/web/scaling?limit=200");
+        let decisions = journal["decisions"].as_array().expect("decisions");
+        let over = |d: &&serde_json::Value| {
+            d["reason"].as_str().is_some_and(|r| r.starts_with("rolled: all"))
+        };
+        (decisions.iter().filter(over).count() == rolls).then_some(())
+    });
+}
+
+#[test]
+fn a_pool_is_rolled_over_to_another_program_and_size_and_no_request_fails() {
+    let bind = free_address();
+    let daemon = Daemon::start(&six(bind));
+    eventually("six serve", Duration::from_secs(15), || {
+        (daemon.eligible("web") == 6).then_some(())
+    });
+    let load = Load::start(bind, 40, 200);
+    std::thread::sleep(Duration::from_secs(2));
+
+    let before = daemon.instance_pids("web", None);
+    daemon.reload(|text| text.replace("{size}-{id}", "new-{size}-{id}"));
+    rolled(&daemon, 1);
+    let after = daemon.instance_pids("web", None);
+    assert!(!after.iter().any(|pid| before.contains(pid)), "all are new");
+    assert_eq!(weights(&daemon), [1; 6]);
+
+    daemon.reload(|text| text.replace("size = \"small\"", "size = \"large\""));
+    rolled(&daemon, 2);
+    assert_eq!(weights(&daemon), [2; 3], "as much capacity on half as many");
+    let so_far = load.so_far().ok;
+    eventually("the large ones carry all", Duration::from_secs(10), || {
+        (load.so_far().ok > so_far + 200).then_some(())
+    });
+    let tally = load.finish();
+    assert_eq!(tally.failed, 0, "{:?}", tally.failures);
+    let named = |prefix: &str| tally.instances.keys().filter(|id| id.starts_with(prefix)).count();
+    let each = (named("small-"), named("new-small-"), named("new-large-"));
+    assert_eq!(each, (6, 6, 3), "{:?}", tally.instances);
 }

@@ -2,6 +2,8 @@
 //! steward, and traffic. Seeded, so that a failure can be run again. What must hold at any time is
 //! checked at each second.
 
+mod check;
+mod rolls;
 mod scenarios;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -71,6 +73,8 @@ struct World {
     dark: Vec<ZoneId>,
     quota: u32,
     denies: bool,
+    /// Machines of this size or model never come up.
+    bad_make: Option<String>,
     /// Requests per second.
     rate: f64,
     /// Requests that wait because nobody serves.
@@ -109,6 +113,7 @@ impl World {
                 resize: Resize::Never,
                 protect: false,
                 idempotent: true,
+                model: None,
             },
             bodies: Vec::new(),
             windows: VecDeque::new(),
@@ -116,6 +121,7 @@ impl World {
             dark: Vec::new(),
             quota: u32::MAX,
             denies: false,
+            bad_make: None,
             rate,
             waiting: 0,
             boot: Duration::from_secs(20),
@@ -219,13 +225,17 @@ impl World {
         let boot = self.boot.mul_f64(0.8 + 0.4 * self.entropy.unit());
         let unseen = Duration::from_millis(self.entropy.below(4_000) as u64);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let model = self.capabilities.model.clone();
+        let bad = |make: &Option<String>| make.is_some() && *make == self.bad_make;
+        let fate = if bad(&order.size) || bad(&model) { Fate::NeverBoots } else { fate };
         self.bodies.push(Body {
             machine: Machine {
                 id: id.clone(),
                 zone: order.zone.clone(),
                 address: None,
                 state: MachineState::Creating,
-                size: None,
+                size: order.size.clone(),
+                model,
                 token: Some(order.token.clone()),
                 protected: false,
             },
@@ -327,7 +337,7 @@ impl World {
 
     fn traffic(&mut self) {
         let offered = self.poisson(self.rate);
-        let serving = self.bodies.iter().filter(|body| body.standing.eligible()).count() as u64;
+        let serving = u64::from(self.serving_units());
         let completed = (offered + self.waiting).min(serving * 100);
         // Elsewhere an empty pool is a bad day, on which all that comes is shed.
         let waits = serving == 0 && self.scaling.min == 0;
@@ -393,6 +403,26 @@ impl World {
         self.bodies.iter().filter(|body| body.serves()).count() as u32
     }
 
+    /// The operator edits the config.
+    fn edit(&mut self, edit: impl FnOnce(&mut Scaling)) {
+        edit(&mut self.scaling);
+    }
+
+    fn units(&self, body: &Body) -> u32 {
+        self.scaling.units_of(body.machine.size.as_deref())
+    }
+
+    /// The units that take traffic now.
+    fn serving_units(&self) -> u32 {
+        self.bodies.iter().filter(|body| body.serves()).map(|body| self.units(body)).sum()
+    }
+
+    /// Whether a roll is under way, or has just been.
+    fn mixed(&self) -> bool {
+        let make = |body: &Body| (body.machine.size.clone(), body.machine.model.clone());
+        self.bodies.iter().any(|body| make(body) != make(&self.bodies[0]))
+    }
+
     /// Serves or will, as it really is.
     fn carrying(&self, zone: Option<&ZoneId>) -> u32 {
         let here = |body: &&Body| zone.is_none_or(|zone| body.machine.zone == *zone);
@@ -407,53 +437,6 @@ impl World {
 
     fn told(&self, words: &str) -> usize {
         self.records.iter().filter(|(_, record)| record.reason.contains(words)).count()
-    }
-
-    /// What holds at any time.
-    fn check(&self, plan: &Plan) {
-        let second = self.second();
-        let about = |id: &InstanceId| self.bodies.iter().find(|body| body.machine.id == *id);
-        for id in &plan.terminations {
-            let body = about(id).expect("only what exists is terminated");
-            let drained = matches!(body.standing.life, Life::Drained | Life::Terminating);
-            let dead = matches!(body.machine.state, MachineState::Failed(_));
-            let never_came = !body.was_up && self.now.since(body.listed_at) >= SECOND * 119;
-            let unused = self.retired && !body.was_up;
-            assert!(drained || dead || never_came || unused, "{second}: {id} was not drained");
-        }
-        let unheard = |body: &&Body| {
-            !self.reports.iter().any(|(_, plan)| plan.drains.contains(&body.machine.id))
-        };
-        let going = |body: &Body| plan.drains.contains(&body.machine.id);
-        let serving: Vec<&Body> =
-            self.bodies.iter().filter(|body| body.serves()).filter(unheard).collect();
-        let young = |body: &&Body| body.boots() && self.now.since(body.listed_at) < SECOND * 119;
-        let booting = self.bodies.iter().filter(young).count();
-        if serving.iter().any(|body| going(body)) && !self.retired {
-            let stay = serving.iter().filter(|body| !going(body)).count() as u32;
-            assert!(stay >= self.scaling.min, "{second}: {stay} stay");
-            assert_eq!(booting, 0, "{second}: shrinks while something boots");
-        }
-        if plan.launches.is_empty() {
-            return;
-        }
-        assert!(plan.launches.iter().all(|o| (1..=self.capabilities.max_batch).contains(&o.count)));
-        let ordered: u32 = plan.launches.iter().map(|order| order.count).sum();
-        let revived = plan.revives.len() as u32;
-        let booting = self
-            .bodies
-            .iter()
-            .filter(young)
-            .filter(|body| !self.dark.contains(&body.machine.zone))
-            .count() as u32;
-        let all = serving.len() as u32 + booting + ordered + revived;
-        assert!(all <= self.scaling.max, "{second}: {all} are more than {}", self.scaling.max);
-        // One more is only ever ordered to even out zones.
-        let even_out = plan.records.iter().any(|record| record.winner == "zone");
-        assert!(all <= plan.desired + u32::from(even_out), "{second}: ordered twice: {plan:?}");
-        if !self.troubled {
-            assert!(self.apart() <= 1, "{second}: zones are {} apart", self.apart());
-        }
     }
 }
 
