@@ -33,7 +33,7 @@ const CONFINED: [(&str, &str); 3] =
     [("prometheus::", "src/observe/"), ("toml::", "src/config/"), ("socket2::", "src/net/")];
 
 /// Rooms (or files) that decide: no clock, no waiting, no talking.
-const CORES: [&str; 21] = [
+const CORES: [&str; 22] = [
     "src/base/",
     "src/model/",
     "src/config/",
@@ -51,6 +51,7 @@ const CORES: [&str; 21] = [
     "src/scaling/orders.rs",
     "src/scaling/placement.rs",
     "src/scaling/replacement.rs",
+    "src/scaling/reserve.rs",
     "src/scaling/resize.rs",
     "src/scaling/roll.rs",
     "src/scaling/scaler.rs",

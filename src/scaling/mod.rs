@@ -12,6 +12,7 @@
 //! - `size`: how many instances there should be, and how fast their number may fall
 //! - `orders`: what was ordered and is not seen yet; which zones take orders
 //! - `placement`: in which zone to launch, which instance to drain
+//! - `reserve`: what is kept beyond that, for the loss of a zone and standing by
 //! - `roll`: how the pool gets another size or program, batch by batch
 //! - `resize`: which size would be cheaper
 //! - `plan`: what is to be done, and the records that explain it
@@ -31,6 +32,7 @@ mod orders;
 mod placement;
 mod plan;
 mod replacement;
+mod reserve;
 mod resize;
 mod roll;
 mod roster;

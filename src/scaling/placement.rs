@@ -12,6 +12,10 @@ pub(super) struct Zones {
     all: Vec<Zone>,
     /// The units of an instance that is launched now.
     unit: u32,
+    /// Whether launches go to the emptiest zone only, and not elsewhere if it takes none.
+    strict: bool,
+    /// Zones that would have got launches and take none, where that is strict.
+    refused: Vec<ZoneId>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,6 +24,8 @@ struct Zone {
     /// In units.
     carrying: u32,
     usable: bool,
+    /// By the provider.
+    offered: bool,
 }
 
 impl Zones {
@@ -31,7 +37,12 @@ impl Zones {
         usable: impl Fn(&ZoneId) -> bool,
         ordered: impl Fn(&ZoneId) -> u32,
     ) -> Self {
-        let zone = |id: &ZoneId, usable| Zone { id: id.clone(), carrying: ordered(id), usable };
+        let zone = |id: &ZoneId, usable| Zone {
+            id: id.clone(),
+            carrying: ordered(id),
+            usable,
+            offered: true,
+        };
         let mut zones: Vec<Zone> = provider.iter().map(|id| zone(id, usable(id))).collect();
         for member in members {
             let known = zones.iter_mut().find(|zone| zone.id == *member.zone());
@@ -39,15 +50,24 @@ impl Zones {
             let carries = if carries { member.units } else { 0 };
             match known {
                 Some(zone) => zone.carrying += carries,
-                None => zones.push(Zone { carrying: carries, ..zone(member.zone(), false) }),
+                None => zones.push(Zone {
+                    carrying: carries,
+                    offered: false,
+                    ..zone(member.zone(), false)
+                }),
             }
         }
-        Self { all: zones, unit: 1 }
+        Self { all: zones, unit: 1, strict: false, refused: Vec::new() }
     }
 
-    /// The same, for instances of so many units.
-    pub(super) fn launching(self, unit: u32) -> Self {
-        Self { unit, ..self }
+    /// The same, for instances of so many units, and whether zones are kept even at any price.
+    pub(super) fn launching(self, unit: u32, strict: bool) -> Self {
+        Self { unit, strict, ..self }
+    }
+
+    /// Zones that should have got launches and take none, so that nothing was placed for them.
+    pub(super) fn refused(&self) -> &[ZoneId] {
+        &self.refused
     }
 
     /// Where `count` more instances go: zones with how many each, and nothing if none is usable.
@@ -55,11 +75,16 @@ impl Zones {
         let mut more = vec![0u32; self.all.len()];
         for _ in 0..count {
             let emptiest = (0..self.all.len())
-                .filter(|zone| self.all[*zone].usable)
+                .filter(|zone| self.all[*zone].usable || (self.strict && self.all[*zone].offered))
                 .min_by_key(|zone| self.all[*zone].carrying);
             let Some(emptiest) = emptiest else { break };
-            self.all[emptiest].carrying += self.unit;
-            more[emptiest] += 1;
+            let zone = &mut self.all[emptiest];
+            zone.carrying += self.unit;
+            if zone.usable {
+                more[emptiest] += 1;
+            } else if !self.refused.contains(&zone.id) {
+                self.refused.push(zone.id.clone());
+            }
         }
         let zones = self.all.iter().zip(more);
         zones.filter(|(_, more)| *more > 0).map(|(zone, more)| (zone.id.clone(), more)).collect()
@@ -75,6 +100,7 @@ impl Zones {
         let mut after = self.clone();
         after.outdated(members, units);
         let placed = after.spread(count);
+        self.refused.clone_from(&after.refused);
         for zone in &mut self.all {
             let here = placed.iter().find(|(id, _)| *id == zone.id);
             zone.carrying += here.map_or(0, |(_, more)| more * self.unit);
@@ -211,8 +237,10 @@ mod tests {
             id: (*id).into(),
             carrying: *carrying,
             usable: *usable,
+            offered: true,
         };
-        Zones { all: counts.iter().map(zone).collect(), unit: 1 }
+        let all = counts.iter().map(zone).collect();
+        Zones { all, unit: 1, ..Zones::default() }
     }
 
     #[test]
@@ -226,6 +254,14 @@ mod tests {
         assert_eq!(spread(&even, 1), "c1", "ties go by the provider's order");
         assert_eq!(spread(&[("a", 0, false), ("b", 3, true), ("c", 2, true)], 2), "b1 c1");
         assert_eq!(spread(&[("a", 0, false)], 2), "");
+    }
+
+    #[test]
+    fn where_balance_is_strict_nothing_goes_elsewhere() {
+        let mut zones = zones(&[("a", 1, false), ("b", 2, true), ("c", 2, true)]);
+        zones.strict = true;
+        assert_eq!(zones.spread(4), [("b".into(), 1), ("c".into(), 1)]);
+        assert_eq!(zones.refused(), ["a".into()]);
     }
 
     #[test]

@@ -99,6 +99,7 @@ impl Facts {
     pub(super) fn demand_in_words(&self, winner: &str) -> String {
         let estimate = &self.estimate;
         let demand = match winner {
+            "zones" => format!("{:.0} rps, also without a zone", estimate.rps()),
             "min" => format!("the minimum is {}", self.scaling.min),
             "in-flight" => format!("{} still run", estimate.in_flight),
             "step" => format!("step to {:.0} rps", estimate.offered_2s),
@@ -126,6 +127,7 @@ impl Facts {
             ("in_flight", number(estimate.in_flight)),
             ("saturated", number(estimate.saturated.into())),
             ("wanted", number(want.size)),
+            ("standby", number(want.standby)),
             ("size", number(count.size())),
             ("healthy", number(count.healthy)),
             ("pending", number(count.pending + count.stranded)),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::base::{InstanceId, Ms, PoolId, ZoneId};
-use crate::model::{Machine, MachineState, Scaling, Sight};
+use crate::model::{Machine, MachineState, Scaling, Sight, ZoneBalance};
 use crate::provision::{Capabilities, Failure, LaunchOrder};
 use crate::scaling::demand::Demand;
 use crate::scaling::journal::Record;
@@ -14,6 +14,7 @@ use crate::scaling::orders::Orders;
 use crate::scaling::placement::Zones;
 use crate::scaling::plan::{Facts, Plan, Refusal, Refusals};
 use crate::scaling::replacement::{Assessment, Trouble};
+use crate::scaling::reserve;
 use crate::scaling::resize::Resizer;
 use crate::scaling::roll::{Look, Make, Roll, Step};
 use crate::scaling::roster::{Asked, BOOT_ALLOWANCE, Count, Member, Roster, Stage};
@@ -97,7 +98,7 @@ impl Scaler {
 
         let fresh = self.fresh(scaling, machines, capabilities, &mut members);
         let found = self.trouble.assess(now, &members);
-        let mut zones = self.zones(now, &members, capabilities).launching(fresh.units);
+        let mut zones = self.zones(now, &members, capabilities, scaling, fresh.units);
         let mut facts = self.facts(scaling, &members, &found, capabilities, fresh.units);
         if self.roll.is_open() {
             // Nothing shrinks before its batch is done.
@@ -197,20 +198,32 @@ impl Scaler {
         let estimate = self.demand.estimate();
         let ceilings = [("provider", capabilities.max_instances), ("quota", self.orders.quota())];
         let ceilings = ceilings.map(|(name, most)| (name, most.map(|n| n.saturating_mul(unit))));
+        let mut want = size::want(&estimate, scaling, &ceilings);
+        let (rate, zones) = (scaling.stated_rate(), capabilities.zones.len() as u32);
+        reserve::keep(&mut want, estimate.rps(), rate, scaling, zones);
         Facts {
             estimate,
-            want: size::want(&estimate, scaling, &ceilings).in_whole(unit),
+            want: want.in_whole(unit),
             count: Count::of(members, self.orders.unseen_units(), found.stranded),
             scaling: Arc::clone(scaling),
         }
     }
 
-    fn zones(&self, now: Ms, members: &[Member<'_>], capabilities: &Capabilities) -> Zones {
+    fn zones(
+        &self,
+        now: Ms,
+        members: &[Member<'_>],
+        capabilities: &Capabilities,
+        scaling: &Scaling,
+        unit: u32,
+    ) -> Zones {
         let evacuated = |zone: &ZoneId| members.iter().any(|m| m.evacuated && m.zone() == zone);
         let usable = |zone: &ZoneId| {
             self.orders.open(now, zone) && !self.trouble.avoids(zone) && !evacuated(zone)
         };
-        Zones::count(&capabilities.zones, members, usable, |zone| self.orders.unseen_in(zone))
+        let strict = scaling.zone_balance == ZoneBalance::Strict;
+        let unseen = |zone: &ZoneId| self.orders.unseen_in(zone);
+        Zones::count(&capabilities.zones, members, usable, unseen).launching(unit, strict)
     }
 
     /// Drains the surplus.
@@ -269,6 +282,14 @@ impl Scaler {
             false => zones.spread(count),
         };
         self.order(scene, placed, (cause, why), clamps, plan);
+        let refused = zones.refused();
+        if !refused.is_empty() {
+            let reason = format!(
+                "no launches where they belong: {}; zone_balance is strict, so it goes nowhere else",
+                self.why_no_zone(scene.now, refused)
+            );
+            self.tell(scene, Refusal { kind: "zone strict", reason }, plan);
+        }
     }
 
     /// One launch into the emptiest zone; the surplus then leaves the fullest.
@@ -348,7 +369,8 @@ impl Scaler {
             return 0;
         }
         if zones.all_unusable() {
-            let reason = self.why_no_zone(now, zones);
+            let why = self.why_no_zone(now, zones.unusable());
+            let reason = format!("no zone takes launches: {why}");
             self.tell(scene, Refusal { kind: "no zone", reason }, plan);
             return 0;
         }
@@ -373,16 +395,16 @@ impl Scaler {
         allowed
     }
 
-    fn why_no_zone(&self, now: Ms, zones: &Zones) -> String {
+    fn why_no_zone<'z>(&self, now: Ms, zones: impl IntoIterator<Item = &'z ZoneId>) -> String {
         let reasons: Vec<String> = zones
-            .unusable()
+            .into_iter()
             .map(|zone| {
                 let failing = || self.trouble.avoids(zone).then(|| "it is failing".to_owned());
                 let why = self.orders.why_closed(now, zone).or_else(failing);
                 format!("{zone}: {}", why.as_deref().unwrap_or("it is evacuated or not offered"))
             })
             .collect();
-        format!("no zone takes launches: {}", reasons.join("; "))
+        reasons.join("; ")
     }
 
     /// Orders `placed`, for the given winner and reason.
@@ -491,7 +513,7 @@ impl Scaler {
         if self.refusals.begins(scene.now, refusal.kind) {
             let winner = match refusal.kind {
                 "max" | "no room" => "max",
-                "no zone" | "zone failing" | "zones uneven" => "zone",
+                "no zone" | "zone failing" | "zones uneven" | "zone strict" => "zone",
                 _ => "hold",
             };
             plan.records.push(scene.facts.record("hold", winner, 0, refusal.reason));

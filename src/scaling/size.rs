@@ -28,6 +28,8 @@ pub(super) struct Want {
     pub(super) unit: u32,
     /// The size before it was rounded to whole instances.
     pub(super) exact: u32,
+    /// How much of it only stands by.
+    pub(super) standby: u32,
     /// The least size that may be shrunk to.
     pub(super) roomy: u32,
     /// The largest size now.
@@ -53,6 +55,7 @@ pub(super) fn want(
         size: raw,
         exact: raw,
         unit: 1,
+        standby: 0,
         roomy: instances_for(estimate.rps(), per_instance * DEAD_BAND).max(least),
         max: scaling.max,
         winner: match estimate.step {

@@ -3,6 +3,7 @@
 //! checked at each second.
 
 mod check;
+mod reserves;
 mod rolls;
 mod scenarios;
 

@@ -92,6 +92,7 @@ fn a_size_that_never_comes_up_is_given_up_and_rolled_back() {
         assert_eq!(world.told(" of m"), tried, "it is not tried again");
         // The operator's next word counts again.
         world.bad_make = None;
+        world.records.clear();
         resize(&mut world, 2);
         roll(&mut world, 6);
         assert!(all_of(&world, "l"));
