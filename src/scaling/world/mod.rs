@@ -3,6 +3,8 @@
 //! checked at each second.
 
 mod check;
+mod faults;
+mod provider;
 mod reserves;
 mod rolls;
 mod scenarios;
@@ -30,6 +32,8 @@ enum Fate {
     Hangs,
     /// It never comes up.
     NeverBoots,
+    /// It is being created, and that never ends.
+    Stuck,
 }
 
 #[derive(Debug)]
@@ -58,6 +62,12 @@ enum Mood {
     Mute,
     /// Takes orders whose instances never come up.
     Barren,
+    /// Fails (a 500), and does nothing.
+    Broken,
+    /// Brings twice what was ordered.
+    Doubles,
+    /// Takes orders whose instances are being created for ever.
+    Stuck,
     /// Takes orders whose instances end as soon as they begin.
     Deadly,
 }
@@ -72,6 +82,12 @@ struct World {
     windows: VecDeque<Window>,
     moods: BTreeMap<ZoneId, Mood>,
     dark: Vec<ZoneId>,
+    /// The provider does not list, so the agent does not decide.
+    blind: bool,
+    /// The provider takes terminations and nothing comes of them.
+    stubborn: bool,
+    /// Something was created twice.
+    doubled: bool,
     quota: u32,
     denies: bool,
     /// Machines of this size or model never come up.
@@ -120,6 +136,9 @@ impl World {
             windows: VecDeque::new(),
             moods: BTreeMap::new(),
             dark: Vec::new(),
+            blind: false,
+            stubborn: false,
+            doubled: false,
             quota: u32::MAX,
             denies: false,
             bad_make: None,
@@ -162,6 +181,9 @@ impl World {
         self.receive_reports();
         self.age();
         self.traffic();
+        if self.blind {
+            return Plan::default();
+        }
         let sight = self.sight();
         let machines: Vec<Machine> = self
             .bodies
@@ -180,11 +202,13 @@ impl World {
             self.launch(order);
         }
         for id in &plan.terminations {
-            let soon = self.now + SECOND;
+            let (soon, stubborn) = (self.now + SECOND, self.stubborn);
             let body = self.body(id);
-            body.machine.state = MachineState::Stopping;
             body.standing.life = Life::Terminating;
-            body.gone_at = soon + SECOND;
+            if !stubborn {
+                body.machine.state = MachineState::Stopping;
+                body.gone_at = soon + SECOND;
+            }
         }
         let lag = Duration::from_millis(self.entropy.below(2_500) as u64);
         self.reports.push((self.now + lag, plan.clone()));
@@ -193,86 +217,6 @@ impl World {
 
     fn body(&mut self, id: &InstanceId) -> &mut Body {
         self.bodies.iter_mut().find(|body| body.machine.id == *id).expect("it exists")
-    }
-
-    /// The provider: what it does and what it says about it.
-    fn launch(&mut self, order: &LaunchOrder) {
-        let mood = self.moods.get(&order.zone).copied().unwrap_or_default();
-        let exist = self.bodies.len() as u32;
-        let result = match mood {
-            _ if self.denies => Err(Failure::Denied("no".into())),
-            _ if exist + order.count > self.quota => Err(Failure::Quota("too many".into())),
-            Mood::Full => Err(Failure::NoCapacity { zone: order.zone.clone(), why: "full".into() }),
-            Mood::Throttles => Err(Failure::Throttled { retry_after: None }),
-            Mood::Mute => Err(Failure::Unreachable("lost".into())),
-            Mood::Fine | Mood::Barren | Mood::Deadly => Ok(()),
-        };
-        if matches!(result, Ok(()) | Err(Failure::Unreachable(_))) {
-            let fate = if mood == Mood::Barren { Fate::NeverBoots } else { Fate::Works };
-            for _ in 0..order.count {
-                self.bear(order, fate);
-                if let (Mood::Deadly, Some(body)) = (mood, self.bodies.last_mut()) {
-                    body.machine.state = MachineState::Failed("no such program".into());
-                }
-            }
-        }
-        let delay = Duration::from_millis(self.entropy.below(3_500) as u64);
-        self.answers.push((self.now + delay, order.clone(), result));
-    }
-
-    fn bear(&mut self, order: &LaunchOrder, fate: Fate) {
-        self.born += 1;
-        let id = InstanceId::new(format!("{}{}", order.zone, self.born));
-        let boot = self.boot.mul_f64(0.8 + 0.4 * self.entropy.unit());
-        let unseen = Duration::from_millis(self.entropy.below(4_000) as u64);
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let model = self.capabilities.model.clone();
-        let bad = |make: &Option<String>| make.is_some() && *make == self.bad_make;
-        let fate = if bad(&order.size) || bad(&model) { Fate::NeverBoots } else { fate };
-        self.bodies.push(Body {
-            machine: Machine {
-                id: id.clone(),
-                zone: order.zone.clone(),
-                address: None,
-                state: MachineState::Creating,
-                size: order.size.clone(),
-                model,
-                token: Some(order.token.clone()),
-                protected: false,
-            },
-            instance: Arc::new(Instance {
-                id,
-                pool: "web".into(),
-                zone: order.zone.clone(),
-                address,
-                weight: 1,
-                vitals: Arc::default(),
-            }),
-            standing: Standing {
-                health: Health::Pending,
-                admin: Admin::Enabled,
-                life: Life::Booting,
-            },
-            slots: Vec::new(),
-            fate,
-            born: self.now,
-            boots_at: self.now + boot,
-            listed_at: self.now + unseen,
-            was_up: false,
-            drained_at: Ms::NEVER,
-            gone_at: Ms::NEVER,
-        });
-    }
-
-    fn answer(&mut self) {
-        let now = self.now;
-        let (due, later) =
-            std::mem::take(&mut self.answers).into_iter().partition(|(at, ..)| *at <= now);
-        self.answers = later;
-        for (_, order, result) in due as Vec<_> {
-            let told = self.scaler.handle_launch_result(now, &order, &result);
-            self.records.extend(told.map(|record| (now.0 / 1000 - 1_000, record)));
-        }
     }
 
     /// The steward: it alone changes lives, a moment after it is told.
@@ -310,7 +254,7 @@ impl World {
             if matches!(body.machine.state, MachineState::Stopping | MachineState::Failed(_)) {
                 continue;
             }
-            if now.since(body.born) > SECOND * 2 {
+            if now.since(body.born) > SECOND * 2 && body.fate != Fate::Stuck {
                 body.machine.state = MachineState::Running;
                 body.machine.address = Some(body.instance.address);
             }
