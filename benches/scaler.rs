@@ -24,6 +24,7 @@ fn machine(n: u32) -> Machine {
         address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 80))),
         state: MachineState::Running,
         size: None,
+        model: None,
         token: None,
         protected: false,
     }
@@ -98,6 +99,7 @@ fn decide(criterion: &mut Criterion) {
         resize: Resize::Never,
         protect: false,
         idempotent: true,
+        model: None,
     };
     for count in [12, 1_000] {
         let machines: Vec<Machine> = (0..count).map(machine).collect();

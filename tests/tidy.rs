@@ -37,19 +37,19 @@ const CONFINED: [(&str, &str); 4] = [
 ];
 
 /// Rooms (or files) that decide: no clock, no waiting, no talking.
-const CORES: [&str; 26] = [
+const CORES: [&str; 29] = [
     "src/base/",
     "src/model/",
     "src/config/",
     "src/net/proxy_protocol.rs",
-    "src/fleet/membership.rs",
     "src/fleet/member.rs",
+    "src/fleet/membership.rs",
     "src/fleet/roster.rs",
     "src/fleet/health.rs",
-    "src/proxy/budget.rs",
-    "src/proxy/balance.rs",
     "src/proxy/wire/http1.rs",
+    "src/proxy/budget.rs",
     "src/proxy/wire/chunked.rs",
+    "src/proxy/balance.rs",
     "src/proxy/route.rs",
     "src/scaling/capacity.rs",
     "src/scaling/demand/",
@@ -58,6 +58,9 @@ const CORES: [&str; 26] = [
     "src/scaling/outcome.rs",
     "src/scaling/placement.rs",
     "src/scaling/replacement.rs",
+    "src/scaling/reserve.rs",
+    "src/scaling/resize.rs",
+    "src/scaling/roll.rs",
     "src/scaling/rules.rs",
     "src/scaling/scaler.rs",
     "src/scaling/schedule.rs",

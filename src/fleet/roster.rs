@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::base::{InstanceId, Ms, ZoneId};
 use crate::fleet::member::{Books, Member, Origin, Site};
 use crate::fleet::order::{ProbeError, ProbeOrder};
-use crate::model::{Admin, Life, Machine, MachineState, Pool, PoolRow};
+use crate::model::{Admin, Life, Machine, MachineState, Pool, PoolRow, Scaling};
 
 /// The instances of one pool.
 #[derive(Debug)]
@@ -227,8 +227,10 @@ impl Roster {
             return self.see_order(machine, books);
         };
         let leaving = self.orders.remove(id).and_then(|order| order.leaving);
-        let site = Site { zone: &machine.zone, address, weight: 1 };
         let pool = Arc::clone(&self.pool);
+        let units = |scaling: &Arc<Scaling>| scaling.units_of(machine.size.as_deref());
+        let weight = pool.scaling.as_ref().map_or(1, units);
+        let site = Site { zone: &machine.zone, address, weight };
         let member = self.place(now, id, site, Origin::Provisioned, books);
         let failure = match &machine.state {
             MachineState::Failed(why) => Some(why.as_str()),

@@ -17,6 +17,8 @@ pub struct Machine {
     pub state: MachineState,
     /// Its size, where the provider has sizes.
     pub size: Option<String>,
+    /// What it was made from, where known: its program or image, in the provider's own notation.
+    pub model: Option<String>,
     /// The token of the order that it came from, where known.
     pub token: Option<String>,
     /// Whether it is protected from scale-in.

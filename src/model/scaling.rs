@@ -222,6 +222,12 @@ impl Scaling {
         }
     }
 
+    /// How much an instance of this size carries: its units, and 1 where the size is not known.
+    pub fn units_of(&self, size: Option<&str>) -> u32 {
+        let known = self.sizes.iter().find(|known| size == Some(known.name.as_str()));
+        known.map_or(1, |known| known.units.max(1))
+    }
+
     /// The rate per instance that the operator states, if any.
     pub fn stated_rate(&self) -> Option<f64> {
         self.target_requests_per_second?.stated()

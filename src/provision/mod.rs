@@ -104,6 +104,8 @@ pub struct Capabilities {
     /// Whether a token that is sent again launches nothing new. If not, the agent lists before it
     /// repeats an order.
     pub idempotent: bool,
+    /// What launches are made from, if the provider tells; an instance of another model is outdated.
+    pub model: Option<String>,
 }
 
 /// How an instance gets another size.

@@ -15,6 +15,7 @@ use crate::model::{Scaling, Window};
 use crate::scaling::capacity::Capacity;
 use crate::scaling::demand::{Demand, Estimate, Foresight};
 use crate::scaling::plan::Facts;
+use crate::scaling::reserve;
 use crate::scaling::roster::Count;
 use crate::scaling::rules::{Rules, Sample};
 use crate::scaling::schedule;
@@ -59,6 +60,8 @@ pub struct Presence {
     pub draining: u32,
     /// Down.
     pub unhealthy: u32,
+    /// Zones that they are spread over.
+    pub zones: u32,
 }
 
 /// What the law says.
@@ -124,7 +127,9 @@ impl Law {
             draining: presence.draining,
             ..Count::default()
         };
-        let want = self.want(count.healthy, scaling, &[]);
+        let mut want = self.want(count.healthy, scaling, &[]);
+        let per_instance = want.per_instance;
+        reserve::keep(&mut want, self.estimate().rps(), per_instance, scaling, presence.zones);
         let verdict = self.settle(moment.now, &want, scaling, &count, false);
         let facts = Facts { estimate: self.estimate(), want, count, scaling: Arc::clone(scaling) };
         let (from, to) = (count.carrying(), verdict.desired);

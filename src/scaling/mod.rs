@@ -18,6 +18,9 @@
 //! - [`rules`]: what rules as in Azure say of the size
 //! - `outcome`: what became of what was ordered
 //! - `tally`: what recommendations add up to
+//! - `reserve`: what is kept beyond that, for the loss of a zone and standing by
+//! - `roll`: how the pool gets another size or program, batch by batch
+//! - `resize`: which size would be cheaper
 //! - `plan`: what is to be done, and the records that explain it
 //!
 //! - [`ending`]: the daemon stops and takes its instances along
@@ -39,6 +42,9 @@ mod outcome;
 mod placement;
 mod plan;
 mod replacement;
+mod reserve;
+mod resize;
+mod roll;
 mod roster;
 pub mod rules;
 mod scaler;

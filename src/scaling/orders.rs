@@ -46,6 +46,8 @@ struct Order {
     token: String,
     zone: ZoneId,
     count: u32,
+    /// The units of each.
+    units: u32,
     /// How many of them the list has not shown.
     unseen: u32,
     given: Ms,
@@ -125,9 +127,15 @@ impl Orders {
         }
     }
 
-    /// How many were ordered in `zone` and are not in the list yet.
+    /// The units that were ordered in `zone` and are not in the list yet.
     pub(super) fn unseen_in(&self, zone: &ZoneId) -> u32 {
-        self.recent.iter().filter(|order| order.zone == *zone).map(|order| order.unseen).sum()
+        let here = self.recent.iter().filter(|order| order.zone == *zone);
+        here.map(|order| order.unseen * order.units).sum()
+    }
+
+    /// The units that were ordered and are not in the list yet.
+    pub(super) fn unseen_units(&self) -> u32 {
+        self.recent.iter().map(|order| order.unseen * order.units).sum()
     }
 
     /// How many were ordered and are not in the list yet.
@@ -135,10 +143,10 @@ impl Orders {
         self.recent.iter().map(|order| order.unseen).sum()
     }
 
-    /// How many more may be ordered now, for a pool of `size`.
+    /// How many more units may be ordered now, for a pool of `size`.
     pub(super) fn allowed(&self, now: Ms, size: u32, scaling: &Scaling) -> u32 {
         let recent = self.recent.iter().filter(|order| now.since(order.given) < LAUNCH_PERIOD);
-        let launched: u32 = recent.map(|order| order.count).sum();
+        let launched: u32 = recent.map(|order| order.count * order.units).sum();
         let before = size.saturating_sub(launched);
         let first = scaling.min.saturating_sub(before);
         let base = f64::from(before.max(scaling.min).max(1));
@@ -168,19 +176,32 @@ impl Orders {
         })
     }
 
-    /// An order for `count` instances in `zone`.
+    /// An order for `count` instances in `zone`, of the provider's default size.
+    #[cfg(test)]
     pub(super) fn give(&mut self, now: Ms, zone: &ZoneId, count: u32) -> LaunchOrder {
+        self.give_sized(now, zone, count, (None, 1))
+    }
+
+    /// An order for `count` instances in `zone`, of a size with so many units.
+    pub(super) fn give_sized(
+        &mut self,
+        now: Ms,
+        zone: &ZoneId,
+        count: u32,
+        (size, units): (Option<&str>, u32),
+    ) -> LaunchOrder {
         self.given += 1;
         let token = format!("{}-{}", self.prefix, self.given);
         self.recent.push(Order {
             token: token.clone(),
             zone: zone.clone(),
             count,
+            units,
             unseen: count,
             given: now,
             answered: None,
         });
-        LaunchOrder { token, zone: zone.clone(), count, size: None }
+        LaunchOrder { token, zone: zone.clone(), count, size: size.map(str::to_owned) }
     }
 
     /// What became of an order, when `listed` instances were in the list. What is to be told to the
@@ -285,6 +306,7 @@ mod tests {
             address: None,
             state: MachineState::Creating,
             size: None,
+            model: None,
             token: Some(token.into()),
             protected: false,
         }

@@ -123,6 +123,7 @@ mod tests {
             address: None,
             state,
             size: None,
+            model: None,
             token: Some(token.into()),
             protected: false,
         }

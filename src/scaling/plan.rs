@@ -104,6 +104,7 @@ impl Facts {
         let estimate = &self.estimate;
         let demand = match winner {
             "operator" => return format!("an operator set the size to {}", self.want.size),
+            "zones" => format!("{:.0} rps, also without a zone", estimate.rps()),
             "min" => format!("the minimum is {}", self.scaling.min),
             "step" => {
                 format!("step {:.0}→{:.0} rps", estimate.rate_30s, estimate.arrivals().0)
@@ -156,6 +157,7 @@ impl Facts {
             ("queued", estimate.queued),
             ("in_flight", estimate.in_flight),
             ("wanted", number(want.size)),
+            ("standby", number(want.standby)),
             ("size", number(count.size())),
             ("healthy", number(count.healthy)),
             ("pending", number(count.pending + count.stranded)),

@@ -35,8 +35,10 @@ pub(super) struct Assessment {
     /// Zones that are failing.
     pub(super) failing: Vec<ZoneId>,
     /// How many are down in zones that are not failing.
+    pub(super) down: u32,
+    /// The units of those.
     pub(super) scattered: u32,
-    /// How many are pending in failing zones, up to the number of those that are down there.
+    /// Units that are pending in failing zones, up to those that are down there.
     pub(super) stranded: u32,
     /// So many are down, in so many places, that replacing them would not help.
     pub(super) outage: bool,
@@ -47,7 +49,8 @@ struct ZoneState {
     healthy: u32,
     down: u32,
     failed: u32,
-    pending: u32,
+    down_units: u32,
+    pending_units: u32,
 }
 
 impl ZoneState {
@@ -69,9 +72,12 @@ impl Trouble {
             let zone = zones.entry(member.zone()).or_default();
             match member.stage {
                 Stage::Healthy => zone.healthy += 1,
-                Stage::Down { .. } => zone.down += 1,
+                Stage::Down { .. } => {
+                    zone.down += 1;
+                    zone.down_units += member.units;
+                }
                 Stage::Failed => zone.failed += 1,
-                Stage::Pending => zone.pending += 1,
+                Stage::Pending => zone.pending_units += member.units,
                 _ => {}
             }
         }
@@ -83,18 +89,21 @@ impl Trouble {
         }
         self.failed_at.retain(|_, at| now.since(*at) < AVOIDED_FOR);
 
-        let scattered: u32 = sound.iter().map(|(_, zone)| zone.down).sum();
+        let down: u32 = sound.iter().map(|(_, zone)| zone.down).sum();
         let of: u32 = sound.iter().map(|(_, zone)| zone.down + zone.healthy).sum();
         let worst = sound.iter().map(|(_, zone)| zone.down).max().unwrap_or(0);
-        let concentrated =
-            sound.len() > 1 && f64::from(worst) >= CONCENTRATED * f64::from(scattered);
+        let concentrated = sound.len() > 1 && f64::from(worst) >= CONCENTRATED * f64::from(down);
+        // Replacing what is outdated does bring something else.
+        let outdated = |m: &Member<'_>| m.old && matches!(m.stage, Stage::Down { .. });
         Assessment {
-            stranded: failing.iter().map(|(_, zone)| zone.pending.min(zone.down)).sum(),
+            stranded: failing.iter().map(|(_, zone)| zone.pending_units.min(zone.down_units)).sum(),
             failing: failing.into_iter().map(|(zone, _)| (*zone).clone()).collect(),
-            scattered,
-            outage: scattered > 1
-                && f64::from(scattered) > OUTAGE_ABOVE * f64::from(of)
-                && !concentrated,
+            down,
+            scattered: sound.iter().map(|(_, zone)| zone.down_units).sum(),
+            outage: down > 1
+                && f64::from(down) > OUTAGE_ABOVE * f64::from(of)
+                && !concentrated
+                && !members.iter().any(outdated),
         }
     }
 
@@ -158,6 +167,7 @@ mod tests {
                     address: None,
                     state: MachineState::Running,
                     size: None,
+                    model: None,
                     token: None,
                     protected: false,
                 };
@@ -183,6 +193,8 @@ mod tests {
                 known: true,
                 news: None,
                 told_to_go: false,
+                units: 1,
+                old: false,
             })
             .collect()
     }

@@ -74,6 +74,10 @@ pub(super) struct Member<'a> {
     pub(super) news: Option<News>,
     /// Whether the provider was told before to take it away.
     pub(super) told_to_go: bool,
+    /// How much it carries, by its size.
+    pub(super) units: u32,
+    /// Whether it is of another make than launches are.
+    pub(super) old: bool,
 }
 
 impl Member<'_> {
@@ -190,6 +194,8 @@ impl Track {
             known: row.is_some(),
             news,
             told_to_go: self.asked.is_some_and(|(asked, _)| asked == Asked::Terminate),
+            units: 1,
+            old: false,
         }
     }
 
@@ -244,7 +250,7 @@ impl Track {
     }
 }
 
-/// How many are at each stage. What was ordered and is not in the list yet is pending.
+/// How many units are at each stage (where sizes have none, each instance is one). What was ordered and is not in the list yet is pending.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Count {
     /// Take traffic.
@@ -268,15 +274,16 @@ impl Count {
     pub(super) fn of(members: &[Member<'_>], ordered: u32, stranded: u32) -> Self {
         let mut count = Self { pending: ordered, stranded, ..Self::default() };
         for member in members {
+            let units = member.units;
             match member.stage {
                 Stage::Healthy => {
-                    count.healthy += 1;
-                    count.removable += u32::from(!member.machine.protected);
+                    count.healthy += units;
+                    count.removable += if member.machine.protected { 0 } else { units };
                 }
-                Stage::Pending => count.pending += 1,
-                Stage::Down { .. } => count.unhealthy += 1,
-                Stage::Aside => count.aside += 1,
-                Stage::Draining { .. } | Stage::Leaving { .. } => count.draining += 1,
+                Stage::Pending => count.pending += units,
+                Stage::Down { .. } => count.unhealthy += units,
+                Stage::Aside => count.aside += units,
+                Stage::Draining { .. } | Stage::Leaving { .. } => count.draining += units,
                 Stage::Failed | Stage::Overdue => {}
             }
         }
@@ -292,6 +299,7 @@ impl Count {
             ready: self.healthy,
             draining: self.draining,
             unhealthy: self.unhealthy,
+            zones: 0,
         }
     }
 
@@ -320,6 +328,7 @@ mod tests {
             address: None,
             state,
             size: None,
+            model: None,
             token: None,
             protected: false,
         }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::base::{InstanceId, Ms, PoolId, ZoneId};
-use crate::model::{Machine, MachineState, Scaling, ScalingMode, Sight};
+use crate::model::{Machine, MachineState, Scaling, ScalingMode, Sight, ZoneBalance};
 use crate::provision::{Capabilities, Failure, LaunchOrder};
 use crate::scaling::journal::Record;
 use crate::scaling::law::{Law, Learnt, Moment};
@@ -14,6 +14,9 @@ use crate::scaling::orders::Orders;
 use crate::scaling::placement::Zones;
 use crate::scaling::plan::{Facts, Plan, Refusal, Refusals, names};
 use crate::scaling::replacement::{Assessment, Trouble};
+use crate::scaling::reserve;
+use crate::scaling::resize::Resizer;
+use crate::scaling::roll::{Look, Make, Roll, Step};
 use crate::scaling::roster::{Asked, BOOT_ALLOWANCE, Count, Member, Roster, Stage};
 use crate::scaling::size::Verdict;
 use crate::scaling::tally::Recommended;
@@ -24,6 +27,8 @@ pub struct Scaler {
     law: Law,
     roster: Roster,
     trouble: Trouble,
+    resizer: Resizer,
+    roll: Roll,
     orders: Orders,
     refusals: Refusals,
     /// How many were in the last list.
@@ -42,6 +47,15 @@ struct Scene<'a> {
     facts: &'a Facts,
     found: &'a Assessment,
     verdict: &'a Verdict,
+    roll: &'a Step,
+    fresh: &'a Fresh,
+}
+
+/// What a launch brings.
+#[derive(Clone, Debug)]
+struct Fresh {
+    size: Option<String>,
+    units: u32,
 }
 
 impl Scaler {
@@ -52,6 +66,8 @@ impl Scaler {
             law: Law::default(),
             roster: Roster::default(),
             trouble: Trouble::default(),
+            resizer: Resizer::default(),
+            roll: Roll::default(),
             orders: Orders::new(pool, nonce),
             refusals: Refusals::default(),
             listed: 0,
@@ -70,7 +86,7 @@ impl Scaler {
         capabilities: &Capabilities,
     ) -> Plan {
         let now = moment.now;
-        let members = self.roster.observe(now, &sight.row.instances, machines);
+        let mut members = self.roster.observe(now, &sight.row.instances, machines);
         self.orders.see(now, machines, &members);
         self.listed = machines.iter().filter(|machine| !has_failed(machine)).count() as u32;
         let mut plan = Plan::default();
@@ -88,17 +104,32 @@ impl Scaler {
             return plan;
         }
 
+        let fresh = self.fresh(scaling, machines, capabilities, &mut members);
         let found = self.trouble.assess(now, &members);
-        let mut zones = self.zones(now, &members, capabilities);
-        let count = Count::of(&members, self.orders.unseen(), found.stranded);
-        self.law.ingest(moment, &sight.windows, &count.presence(), scaling);
         let scaling = &self.law.in_force(moment, scaling);
-        let mut facts = self.facts(scaling, count, capabilities);
+        let mut zones = self.zones(now, &members, capabilities, scaling, fresh.units);
+        let count = Count::of(&members, self.orders.unseen_units(), found.stranded);
+        self.law.ingest(moment, &sight.windows, &count.presence(), scaling);
+        let mut facts = self.facts(scaling, count, capabilities, fresh.units);
         if let Some(size) = sight.row.said.size {
             facts.want.set_by_hand(size.desired, scaling);
         }
+        if self.roll.is_open() {
+            // Nothing shrinks before its batch is done.
+            facts.count.removable = 0;
+        }
         let count = self.recommended.count(facts.count);
         let verdict = self.law.settle(now, &facts.want, scaling, &count, found.outage);
+        let roll = self.roll.step(&Look {
+            now,
+            members: &members,
+            count: &facts.count,
+            desired: verdict.desired,
+            calm: verdict.remove == 0 && !found.outage && self.mode == ScalingMode::Enforce,
+            failing: &found.failing,
+            settings: scaling.roll,
+            unit: fresh.units,
+        });
         let scene = Scene {
             now,
             members: &members,
@@ -106,6 +137,8 @@ impl Scaler {
             facts: &facts,
             found: &found,
             verdict: &verdict,
+            roll: &roll,
+            fresh: &fresh,
         };
         if self.mode == ScalingMode::Recommend {
             if let Some(refusal) = &verdict.refusal {
@@ -120,14 +153,16 @@ impl Scaler {
         self.revive(&scene, &mut zones, &mut plan);
         self.launch(&scene, &mut zones, &mut plan);
         self.rebalance(&scene, &mut zones, &mut plan);
+        self.roll_on(&scene, &mut zones, &mut plan);
         self.let_the_broken_go(&scene, &mut plan);
         self.terminate(&scene, &mut plan);
         self.refuse(&scene, &mut plan);
 
         plan.demand_rps = facts.estimate.rps();
-        plan.desired = scene.desired_with_broken(&plan);
+        let desired = scene.desired_with_broken(&plan) + roll.surge;
+        plan.desired = desired.div_ceil(fresh.units);
         for record in &mut plan.records {
-            record.to = plan.desired;
+            record.to = desired;
         }
         self.roster.asked(now, Asked::Drain, &plan.drains);
         self.roster.asked(now, Asked::Revive, &plan.revives);
@@ -175,22 +210,55 @@ impl Scaler {
         self.orders.unseen() == 0
     }
 
-    fn facts(&self, scaling: &Arc<Scaling>, count: Count, capabilities: &Capabilities) -> Facts {
-        let ceilings = [("provider", capabilities.max_instances), ("quota", self.orders.quota())];
-        Facts {
-            estimate: self.law.estimate(),
-            want: self.law.want(count.healthy, scaling, &ceilings),
-            count,
-            scaling: Arc::clone(scaling),
+    /// What a launch brings now; says of each member how much it carries, and whether it is of that
+    /// make.
+    fn fresh(
+        &mut self,
+        scaling: &Scaling,
+        machines: &[Machine],
+        capabilities: &Capabilities,
+        members: &mut [Member<'_>],
+    ) -> Fresh {
+        let size = self.resizer.size(scaling, machines).map(|size| size.name.to_string());
+        let aim = self.roll.aim(&Make { size, model: capabilities.model.clone() });
+        for member in members {
+            member.units = scaling.units_of(member.machine.size.as_deref());
+            member.old = !aim.fits(member.machine);
         }
+        Fresh { units: scaling.units_of(aim.size.as_deref()), size: aim.size }
     }
 
-    fn zones(&self, now: Ms, members: &[Member<'_>], capabilities: &Capabilities) -> Zones {
+    fn facts(
+        &self,
+        scaling: &Arc<Scaling>,
+        count: Count,
+        capabilities: &Capabilities,
+        unit: u32,
+    ) -> Facts {
+        let ceilings = [("provider", capabilities.max_instances), ("quota", self.orders.quota())];
+        let ceilings = ceilings.map(|(name, most)| (name, most.map(|n| n.saturating_mul(unit))));
+        let estimate = self.law.estimate();
+        let mut want = self.law.want(count.healthy, scaling, &ceilings);
+        let (rate, zones) = (want.per_instance, capabilities.zones.len() as u32);
+        reserve::keep(&mut want, estimate.rps(), rate, scaling, zones);
+        Facts { estimate, want: want.in_whole(unit), count, scaling: Arc::clone(scaling) }
+    }
+
+    fn zones(
+        &self,
+        now: Ms,
+        members: &[Member<'_>],
+        capabilities: &Capabilities,
+        scaling: &Scaling,
+        unit: u32,
+    ) -> Zones {
         let evacuated = |zone: &ZoneId| members.iter().any(|m| m.evacuated && m.zone() == zone);
         let usable = |zone: &ZoneId| {
             self.orders.open(now, zone) && !self.trouble.avoids(zone) && !evacuated(zone)
         };
-        Zones::count(&capabilities.zones, members, usable, |zone| self.orders.unseen_in(zone))
+        let strict = scaling.zone_balance == ZoneBalance::Strict;
+        let unseen = |zone: &ZoneId| self.orders.unseen_in(zone);
+        Zones::count(&capabilities.zones, members, usable, unseen).launching(unit, strict)
     }
 
     /// Drains the surplus.
@@ -200,7 +268,7 @@ impl Scaler {
             return;
         }
         let from = scene.facts.count.size();
-        let less = victims.len() as u32;
+        let less = scene.units_of(&victims);
         let winner = scene.facts.want.winner;
         let reason = format!(
             "-{less} ({from}→{}): {}; drains {}",
@@ -214,7 +282,7 @@ impl Scaler {
 
     /// The cheapest way to more: what drains serves again.
     fn revive(&self, scene: &Scene<'_>, zones: &mut Zones, plan: &mut Plan) {
-        let missing = scene.missing(plan);
+        let missing = scene.missing(plan).saturating_sub(scene.roll.surge);
         let revived = zones.revivals(scene.members, missing);
         if revived.is_empty() {
             return;
@@ -235,13 +303,28 @@ impl Scaler {
         if now_replaceable < missing && !scene.found.outage {
             clamps.push(format!("replacements {missing}→{now_replaceable}"));
         }
-        let count = self.orderable(scene, now_replaceable, zones, plan, &mut clamps);
-        let cause = scene.verdict.cause;
+        let count = now_replaceable.div_ceil(scene.fresh.units);
+        let count = self.orderable(scene, count, zones, plan, &mut clamps);
+        let for_roll = missing <= scene.roll.surge;
+        let cause = if for_roll { "roll" } else { scene.verdict.cause };
         let why = match cause {
+            "roll" => "the next batch of the roll, before the old leave".into(),
             "replace" => scene.what_is_replaced(),
             winner => scene.facts.demand_in_words(winner),
         };
-        self.order(scene, zones.spread(count), (cause, why), clamps, plan);
+        let placed = match for_roll {
+            true => zones.spread_in_place_of(scene.members, scene.roll.surge, count),
+            false => zones.spread(count),
+        };
+        self.order(scene, placed, (cause, why), clamps, plan);
+        let refused = zones.refused();
+        if !refused.is_empty() {
+            let reason = format!(
+                "no launches where they belong: {}; zone_balance is strict, so it goes nowhere else",
+                self.why_no_zone(scene.now, refused)
+            );
+            self.tell(scene, Refusal { kind: "zone strict", reason }, plan);
+        }
     }
 
     /// One launch into the emptiest zone; the surplus then leaves the fullest.
@@ -253,7 +336,8 @@ impl Scaler {
             && count.size() == count.healthy
             && count.draining == 0
             && count.healthy == scene.verdict.desired
-            && !scene.found.outage;
+            && !scene.found.outage
+            && !self.roll.is_going();
         let Some((to, from)) = zones.imbalance().filter(|_| settled) else { return };
         // The surplus must be able to leave, or launches would never end.
         let can_leave = |member: &Member<'_>| {
@@ -275,6 +359,33 @@ impl Scaler {
         }
     }
 
+    /// Goes on with a roll: the old leave for what was brought before, and better sizes are told.
+    fn roll_on(&mut self, scene: &Scene<'_>, zones: &mut Zones, plan: &mut Plan) {
+        let facts = scene.facts;
+        for told in &scene.roll.told {
+            plan.records.push(facts.record("roll", "roll", 0, told.clone()));
+        }
+        if let Some(refusal) = &scene.roll.refusal {
+            self.tell(scene, refusal.clone(), plan);
+        }
+        let old = zones.outdated(scene.members, scene.roll.leave);
+        if !old.is_empty() {
+            let reason = format!("drains {}: the new serve in their place", names(&old));
+            plan.records.push(facts.record("drain", "roll", 0, reason));
+            plan.drains.extend(old);
+        }
+        let sizes = &facts.scaling.sizes;
+        let present =
+            sizes.iter().find(|size| scene.fresh.size.as_deref() == Some(size.name.as_str()));
+        let present = present.filter(|_| !self.roll.is_going());
+        let zones = scene.capabilities.zones.len() as u32;
+        let wanted = facts.want.exact;
+        if let Some(advice) = self.resizer.watch(scene.now, &facts.scaling, present, wanted, zones)
+        {
+            plan.records.push(facts.record("resize", "resize", 0, advice.reason));
+        }
+    }
+
     /// How many of `count` may be ordered now. A reason why none may is told.
     fn orderable(
         &mut self,
@@ -293,7 +404,8 @@ impl Scaler {
             return 0;
         }
         if zones.all_unusable() {
-            let reason = self.why_no_zone(now, zones);
+            let why = self.why_no_zone(now, zones.unusable());
+            let reason = format!("no zone takes launches: {why}");
             self.tell(scene, Refusal { kind: "no zone", reason }, plan);
             return 0;
         }
@@ -308,6 +420,7 @@ impl Scaler {
         }
         let rate = self.orders.allowed(now, scene.facts.count.size(), &scene.facts.scaling);
         let mut allowed = count;
+        let rate = rate.div_ceil(scene.fresh.units);
         for (name, bound) in [("room", room), ("launch-rate", rate)] {
             if allowed > bound {
                 clamps.push(format!("{name} {allowed}→{bound}"));
@@ -317,16 +430,16 @@ impl Scaler {
         allowed
     }
 
-    fn why_no_zone(&self, now: Ms, zones: &Zones) -> String {
+    fn why_no_zone<'z>(&self, now: Ms, zones: impl IntoIterator<Item = &'z ZoneId>) -> String {
         let reasons: Vec<String> = zones
-            .unusable()
+            .into_iter()
             .map(|zone| {
                 let failing = || self.trouble.avoids(zone).then(|| "it is failing".to_owned());
                 let why = self.orders.why_closed(now, zone).or_else(failing);
                 format!("{zone}: {}", why.as_deref().unwrap_or("it is evacuated or not offered"))
             })
             .collect();
-        format!("no zone takes launches: {}", reasons.join("; "))
+        reasons.join("; ")
     }
 
     /// Orders `placed`, for the given winner and reason.
@@ -344,14 +457,18 @@ impl Scaler {
         }
         let from = scene.facts.count.size();
         let zones: Vec<String> = placed.iter().map(|(zone, n)| format!("{zone}+{n}")).collect();
-        let reason = format!("+{more} ({from}→{}): {why}; {}", from + more, zones.join(" "));
+        let more = more * scene.fresh.units;
+        let size = scene.fresh.size.as_ref().map_or_else(String::new, |size| format!(" of {size}"));
+        let zones = zones.join(" ");
+        let reason = format!("+{more} ({from}→{}): {why}; {zones}{size}", from + more);
         let mut record = scene.facts.record("launch", winner, 0, reason);
         record.clamps.extend(clamps);
         plan.records.push(record);
         for (zone, mut count) in placed {
             while count > 0 {
                 let batch = count.min(scene.capabilities.max_batch.max(1));
-                plan.launches.push(self.orders.give(scene.now, &zone, batch));
+                let fresh = (scene.fresh.size.as_deref(), scene.fresh.units);
+                plan.launches.push(self.orders.give_sized(scene.now, &zone, batch, fresh));
                 count -= batch;
             }
         }
@@ -359,7 +476,7 @@ impl Scaler {
 
     /// Drains those that are down, once others carry what they did.
     fn let_the_broken_go(&self, scene: &Scene<'_>, plan: &mut Plan) {
-        let healthy = scene.facts.count.healthy.saturating_sub(plan.drains.len() as u32);
+        let healthy = scene.facts.count.healthy.saturating_sub(scene.units_of(&plan.drains));
         let replaced = healthy >= scene.verdict.desired;
         let broken = scene.found.leaving(scene.now, scene.members, replaced);
         if broken.is_empty() {
@@ -403,7 +520,7 @@ impl Scaler {
             let reason = format!(
                 "{} are down in several zones: probably something that all of them depend on; they \
                  are not replaced, see what they have in common",
-                found.scattered
+                found.down
             );
             self.tell(scene, Refusal { kind: "outage", reason }, plan);
         }
@@ -431,7 +548,7 @@ impl Scaler {
         if self.refusals.begins(scene.now, refusal.kind) {
             let winner = match refusal.kind {
                 "max" | "no room" => "max",
-                "no zone" | "zone failing" | "zones uneven" => "zone",
+                "no zone" | "zone failing" | "zones uneven" | "zone strict" => "zone",
                 _ => "hold",
             };
             plan.records.push(scene.facts.record("hold", winner, 0, refusal.reason));
@@ -463,10 +580,16 @@ impl Scaler {
 }
 
 impl Scene<'_> {
-    /// How many should serve and neither do, nor boot, nor come back by this plan.
+    /// How much should serve and neither does, nor boots, nor comes back by this plan.
     fn missing(&self, plan: &Plan) -> u32 {
-        let there = self.facts.count.carrying() + plan.revives.len() as u32;
-        self.verdict.desired.saturating_sub(there)
+        let there = self.facts.count.carrying() + self.units_of(&plan.revives);
+        (self.verdict.desired + self.roll.surge).saturating_sub(there)
+    }
+
+    /// How much these carry together.
+    fn units_of(&self, ids: &[InstanceId]) -> u32 {
+        let named = self.members.iter().filter(|member| ids.contains(member.id()));
+        named.map(|member| member.units).sum()
     }
 
     /// What should exist once `plan` is carried out: what should serve, and the broken ones for
@@ -475,8 +598,9 @@ impl Scene<'_> {
         let desired = self.verdict.desired;
         let count = &self.facts.count;
         let ordered: u32 = plan.launches.iter().map(|order| order.count).sum();
-        let carrying = count.carrying() + ordered + plan.revives.len() as u32;
-        let drained = plan.drains.len() as u32;
+        let ordered = ordered * self.fresh.units;
+        let carrying = count.carrying() + ordered + self.units_of(&plan.revives);
+        let drained = self.units_of(&plan.drains);
         let broken = count.unhealthy.saturating_sub(drained.saturating_sub(self.verdict.remove));
         let carrying = carrying.saturating_sub(self.verdict.remove);
         desired + carrying.saturating_sub(desired.saturating_sub(broken)).min(broken)

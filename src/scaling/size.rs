@@ -17,8 +17,10 @@ use crate::scaling::roster::Count;
 /// An operator states what an instance carries in steady state, which is this share of what it takes at
 /// most: beyond, waiting times rise steeply (M/M/c).
 const STEADY: f64 = 0.82;
-/// A smaller size is taken only if it is smaller by this share…
-const DEAD_BAND: f64 = 0.06;
+/// A smaller size is taken only if it carries this much of the demand…
+const ROOM: f64 = 1.05;
+/// …and is smaller by this share…
+const DEAD_BAND: f64 = 0.03;
 /// …and by this many.
 const DEAD_BAND_LEAST: f64 = 0.5;
 /// The removals of this long are bounded together.
@@ -32,6 +34,15 @@ const LATENCY_MOST: f64 = 2.0;
 pub(super) struct Want {
     /// The size, within its bounds.
     pub(super) size: u32,
+    /// The units of an instance.
+    pub(super) unit: u32,
+    /// The size before it was rounded to whole instances.
+    pub(super) exact: u32,
+    /// How much of it only stands by.
+    pub(super) standby: u32,
+    /// The least size that may be shrunk to: it has a little room, so that noise about a whole number
+    /// of instances does not flap.
+    pub(super) roomy: u32,
     /// The largest size now.
     pub(super) max: u32,
     /// What one instance carries in steady state, in requests per second; `None` if that is neither
@@ -68,7 +79,18 @@ pub(super) fn want(
         .max_by_key(|(size, _)| *size)
         // Nothing is known yet: what is there stays.
         .unwrap_or((known.serving, "unknown"));
-    let mut want = Want { size: raw, max: scaling.max, per_instance, winner, clamps: Vec::new() };
+    let with_room = per_instance.map_or(0, |rate| instances_for(estimate.rps() * ROOM, rate));
+    let mut want = Want {
+        size: raw,
+        exact: raw,
+        unit: 1,
+        standby: 0,
+        roomy: raw.max(with_room).max(scaling.min),
+        max: scaling.max,
+        per_instance,
+        winner,
+        clamps: Vec::new(),
+    };
     if want.size < scaling.min {
         want.clamp("min", scaling.min);
         want.winner = "min";
@@ -82,6 +104,8 @@ pub(super) fn want(
             want.winner = "max";
         }
     }
+    want.roomy = want.roomy.min(want.max);
+    want.exact = want.size;
     want
 }
 
@@ -128,7 +152,17 @@ impl Want {
         if bounded != size {
             self.clamp(if bounded > size { "min" } else { "max" }, bounded);
         }
-        self.winner = "operator";
+        (self.roomy, self.exact, self.winner) = (self.size, self.size, "operator");
+    }
+
+    /// In whole instances of so many units each: up, but not beyond the maximum.
+    pub(super) fn in_whole(mut self, units: u32) -> Self {
+        let up = |size: u32| size.div_ceil(units).saturating_mul(units);
+        self.unit = units;
+        self.max = (self.max / units).max(1) * units;
+        self.size = up(self.size).min(self.max);
+        self.roomy = up(self.roomy).min(self.max);
+        self
     }
 
     fn clamp(&mut self, name: &str, to: u32) {
@@ -197,7 +231,11 @@ impl Size {
         let surplus = carrying.saturating_sub(floor.min(desired)).min(count.removable);
         // Beyond the maximum there is no dead band.
         let slight = f64::from(carrying) * DEAD_BAND + DEAD_BAND_LEAST;
-        let wish = if carrying <= want.max && f64::from(surplus) <= slight { 0 } else { surplus };
+        let wish = if carrying <= want.max && f64::from(surplus) <= slight && want.size > 0 {
+            0
+        } else {
+            surplus
+        };
         let blocked = self.blocked(now, since, hold, count, outage);
         if !matches!(blocked, Some(Refusal { kind: "start" | "outage", .. })) {
             // What died and is not needed any more is not replaced.
@@ -205,16 +243,19 @@ impl Size {
         }
         let (remove, refusal) = match blocked {
             Some(blocked) => (0, (wish > 0).then_some(blocked)),
-            None => self.bounded_by_rate(now, wish, carrying, scaling.scale_in.rate.0),
+            None => {
+                let rate = scaling.scale_in.rate.0;
+                self.bounded_by_rate(now, wish, carrying, (rate, want.unit))
+            }
         };
         if remove > 0 {
             desired = desired.min(carrying - remove);
             self.removed.push_back((now, remove, carrying));
         }
         self.state = Some((since, desired));
-        let held = want.size < floor && floor == desired && carrying >= desired;
+        let held = want.roomy < floor && floor == desired && carrying >= desired;
         let refusal = refusal.or_else(|| {
-            let (seconds, size) = (hold.as_secs(), want.size);
+            let (seconds, size) = (hold.as_secs(), want.roomy);
             held.then(|| Refusal {
                 kind: "hold",
                 reason: format!("{size} would do, {floor} were wanted in the last {seconds} s"),
@@ -247,29 +288,31 @@ impl Size {
 
     /// The largest size that was wanted in the last `hold`, now included.
     fn floor(&mut self, now: Ms, want: &Want, hold: Duration) -> u32 {
-        while self.wanted.back().is_some_and(|(_, size)| *size <= want.size) {
+        while self.wanted.back().is_some_and(|(_, size)| *size <= want.roomy) {
             self.wanted.pop_back();
         }
-        self.wanted.push_back((now, want.size));
+        self.wanted.push_back((now, want.roomy));
         while self.wanted.front().is_some_and(|(at, _)| now.since(*at) > hold) {
             self.wanted.pop_front();
         }
-        self.wanted.front().map_or(want.size, |(_, size)| (*size).min(want.max))
+        self.wanted.front().map_or(want.roomy, |(_, size)| (*size).min(want.max))
     }
 
-    /// How many of `wish` may go now: so much of the size at the start of the last minute.
+    /// How much of `wish` may go now: such a share of the size at the start of the last minute, in
+    /// whole instances of `unit`.
     fn bounded_by_rate(
         &mut self,
         now: Ms,
         wish: u32,
         carrying: u32,
-        rate: f64,
+        (rate, unit): (f64, u32),
     ) -> (u32, Option<Refusal>) {
+        let wish = wish / unit * unit;
         while self.removed.front().is_some_and(|(at, ..)| now.since(*at) >= RATE_PERIOD) {
             self.removed.pop_front();
         }
         let size = self.removed.front().map_or(carrying, |(_, _, of)| *of);
-        let bound = ((rate * f64::from(size) - 1e-9).ceil() as u32).max(1);
+        let bound = ((rate * f64::from(size) / f64::from(unit) - 1e-9).ceil() as u32).max(1) * unit;
         let gone: u32 = self.removed.iter().map(|(_, count, _)| count).sum();
         let remove = wish.min(bound.saturating_sub(gone));
         let refusal = (remove < wish).then(|| Refusal {

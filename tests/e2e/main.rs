@@ -5,6 +5,7 @@
 
 mod control;
 mod daemon;
+mod elastic;
 mod endurance;
 mod faults;
 mod http;

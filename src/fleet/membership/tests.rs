@@ -69,6 +69,7 @@ fn machine(id: &str, host: Option<u8>, state: MachineState) -> Machine {
         address: host.map(|host| ([127, 0, 1, host], 80).into()),
         state,
         size: None,
+        model: None,
         token: None,
         protected: false,
     }

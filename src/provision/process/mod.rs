@@ -29,6 +29,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::base::clock::wall_seconds;
+use crate::base::entropy::stable_hash;
 use crate::base::{Clock, InstanceId, Ms, PoolId, ZoneId};
 use crate::model::{ProcessSettings, StopPolicy};
 use crate::provision::{Call, Capabilities, Failure, LaunchOrder, Machine, Provisioner, Resize};
@@ -313,7 +314,8 @@ impl Process {
             let id = format!("{}-{}-{:x}", self.pool, order.zone, book.next);
             book.next += 1;
             left -= 1;
-            book.instances.push(Record::ordered(id, order, address));
+            let model = Some(model_of(&self.settings.command));
+            book.instances.push(Record { model, ..Record::ordered(id, order, address) });
         }
         if left == 0 {
             return Ok(());
@@ -445,6 +447,7 @@ impl Provisioner for Process {
             resize: Resize::Never,
             protect: true,
             idempotent: true,
+            model: Some(model_of(&self.settings.command)),
         }
     }
 
@@ -492,6 +495,11 @@ pub(super) fn forgotten(known: &[PoolId], state_dir: &Path) -> Vec<(PoolId, Arc<
         }
     }
     found
+}
+
+/// A short name for a command, the same in every run.
+fn model_of(command: &[String]) -> String {
+    format!("{:016x}", stable_hash(command.join("\0").as_bytes()))
 }
 
 /// Whether some program already listens there. What else keeps a program from listening, it will

@@ -39,6 +39,9 @@ pub(super) struct Record {
     pub(super) zone: String,
     pub(super) address: SocketAddr,
     pub(super) size: Option<String>,
+    /// What its command line was, as [`super::model_of`] tells it; unknown of old records.
+    #[serde(default)]
+    pub(super) model: Option<String>,
     /// Of the order that it came from; unknown if the record had to be restored.
     pub(super) token: Option<String>,
     /// Unknown from before the start until after it.
@@ -84,6 +87,7 @@ impl Record {
             zone: order.zone.as_str().to_owned(),
             address,
             size: order.size.clone(),
+            model: None,
             token: Some(order.token.clone()),
             process: None,
             protected: false,
@@ -99,6 +103,7 @@ impl Record {
             zone: found.instance.zone,
             address: found.instance.address,
             size: found.instance.size,
+            model: None,
             token: None,
             process: Some(found.mark),
             protected: false,
@@ -125,6 +130,7 @@ impl Record {
                 None => MachineState::Running,
             },
             size: self.size.clone(),
+            model: self.model.clone(),
             token: self.token.clone(),
             protected: self.protected,
         }
@@ -191,6 +197,7 @@ mod tests {
             zone: "a".into(),
             address: "127.0.1.7:8080".parse().expect("an address"),
             size: Some("d4".into()),
+            model: Some("m".into()),
             token: Some("t1".into()),
             process: Some(Mark { pid: 4711, start: 99, boot: "b".into() }),
             protected: true,

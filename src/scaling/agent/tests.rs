@@ -32,6 +32,7 @@ impl Provisioner for Fake {
             resize: Resize::Never,
             protect: false,
             idempotent: true,
+            model: None,
         }
     }
 
@@ -172,6 +173,7 @@ impl Stage {
             address: Some(address),
             state: MachineState::Running,
             size: None,
+            model: None,
             token: None,
             protected: false,
         });

@@ -20,7 +20,7 @@ const SLOW: Duration = Duration::from_secs(138);
 const LEAST: f64 = 1.02;
 const MOST: f64 = 1.6;
 /// So much of all growth stays below what is expected.
-const QUANTILE: f64 = 0.87;
+const QUANTILE: f64 = 0.85;
 /// Within a shorter lead time nothing grows that a step would not tell of.
 const SHORT: Duration = Duration::from_secs(10);
 

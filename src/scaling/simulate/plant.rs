@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 
 use crate::base::Entropy;
 use crate::scaling::law::Presence;
+
+/// No zone is ever lost in a replay; this many are what most regions have.
+const ZONES: u32 = 3;
 use crate::scaling::simulate::queue::{Flow, Model, Queue};
 
 /// A pool at one moment.
@@ -43,6 +46,7 @@ impl Plant {
             ready: self.ready,
             draining: self.draining.len() as u32,
             unhealthy: 0,
+            zones: ZONES,
         }
     }
 

@@ -2,7 +2,12 @@
 //! steward, and traffic. Seeded, so that a failure can be run again. What must hold at any time is
 //! checked at each second.
 
+mod check;
+mod faults;
 mod operator;
+mod provider;
+mod reserves;
+mod rolls;
 mod scenarios;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -29,6 +34,8 @@ enum Fate {
     Hangs,
     /// It never comes up.
     NeverBoots,
+    /// It is being created, and that never ends.
+    Stuck,
 }
 
 #[derive(Debug)]
@@ -57,6 +64,12 @@ enum Mood {
     Mute,
     /// Takes orders whose instances never come up.
     Barren,
+    /// Fails (a 500), and does nothing.
+    Broken,
+    /// Brings twice what was ordered.
+    Doubles,
+    /// Takes orders whose instances are being created for ever.
+    Stuck,
     /// Takes orders whose instances end as soon as they begin.
     Deadly,
 }
@@ -71,10 +84,20 @@ struct World {
     windows: VecDeque<Window>,
     moods: BTreeMap<ZoneId, Mood>,
     dark: Vec<ZoneId>,
+    /// The provider does not list, so the agent does not decide.
+    blind: bool,
+    /// The provider takes terminations and nothing comes of them.
+    stubborn: bool,
+    /// Something was created twice.
+    doubled: bool,
     quota: u32,
     denies: bool,
+    /// Machines of this size or model never come up.
+    bad_make: Option<String>,
     /// Requests per second.
     rate: f64,
+    /// Requests that wait because nobody serves.
+    waiting: u64,
     /// How long an instance takes to boot.
     boot: Duration,
     retired: bool,
@@ -112,14 +135,20 @@ impl World {
                 resize: Resize::Never,
                 protect: false,
                 idempotent: true,
+                model: None,
             },
             bodies: Vec::new(),
             windows: VecDeque::new(),
             moods: BTreeMap::new(),
             dark: Vec::new(),
+            blind: false,
+            stubborn: false,
+            doubled: false,
             quota: u32::MAX,
             denies: false,
+            bad_make: None,
             rate,
+            waiting: 0,
             boot: Duration::from_secs(20),
             retired: false,
             said: Said::default(),
@@ -158,6 +187,9 @@ impl World {
         self.receive_reports();
         self.age();
         self.traffic();
+        if self.blind {
+            return Plan::default();
+        }
         let sight = self.sight();
         let machines: Vec<Machine> = self
             .bodies
@@ -181,11 +213,13 @@ impl World {
             self.launch(order);
         }
         for id in &plan.terminations {
-            let soon = self.now + SECOND;
+            let (soon, stubborn) = (self.now + SECOND, self.stubborn);
             let body = self.body(id);
-            body.machine.state = MachineState::Stopping;
             body.standing.life = Life::Terminating;
-            body.gone_at = soon + SECOND;
+            if !stubborn {
+                body.machine.state = MachineState::Stopping;
+                body.gone_at = soon + SECOND;
+            }
         }
         let lag = Duration::from_millis(self.entropy.below(2_500) as u64);
         self.reports.push((self.now + lag, plan.clone()));
@@ -194,82 +228,6 @@ impl World {
 
     fn body(&mut self, id: &InstanceId) -> &mut Body {
         self.bodies.iter_mut().find(|body| body.machine.id == *id).expect("it exists")
-    }
-
-    /// The provider: what it does and what it says about it.
-    fn launch(&mut self, order: &LaunchOrder) {
-        let mood = self.moods.get(&order.zone).copied().unwrap_or_default();
-        let exist = self.bodies.len() as u32;
-        let result = match mood {
-            _ if self.denies => Err(Failure::Denied("no".into())),
-            _ if exist + order.count > self.quota => Err(Failure::Quota("too many".into())),
-            Mood::Full => Err(Failure::NoCapacity { zone: order.zone.clone(), why: "full".into() }),
-            Mood::Throttles => Err(Failure::Throttled { retry_after: None }),
-            Mood::Mute => Err(Failure::Unreachable("lost".into())),
-            Mood::Fine | Mood::Barren | Mood::Deadly => Ok(()),
-        };
-        if matches!(result, Ok(()) | Err(Failure::Unreachable(_))) {
-            let fate = if mood == Mood::Barren { Fate::NeverBoots } else { Fate::Works };
-            for _ in 0..order.count {
-                self.bear(order, fate);
-                if let (Mood::Deadly, Some(body)) = (mood, self.bodies.last_mut()) {
-                    body.machine.state = MachineState::Failed("no such program".into());
-                }
-            }
-        }
-        let delay = Duration::from_millis(self.entropy.below(3_500) as u64);
-        self.answers.push((self.now + delay, order.clone(), result));
-    }
-
-    fn bear(&mut self, order: &LaunchOrder, fate: Fate) {
-        self.born += 1;
-        let id = InstanceId::new(format!("{}{}", order.zone, self.born));
-        let boot = self.boot.mul_f64(0.8 + 0.4 * self.entropy.unit());
-        let unseen = Duration::from_millis(self.entropy.below(4_000) as u64);
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        self.bodies.push(Body {
-            machine: Machine {
-                id: id.clone(),
-                zone: order.zone.clone(),
-                address: None,
-                state: MachineState::Creating,
-                size: None,
-                token: Some(order.token.clone()),
-                protected: false,
-            },
-            instance: Arc::new(Instance {
-                id,
-                pool: "web".into(),
-                zone: order.zone.clone(),
-                address,
-                weight: 1,
-                vitals: Arc::default(),
-            }),
-            standing: Standing {
-                health: Health::Pending,
-                admin: Admin::Enabled,
-                life: Life::Booting,
-            },
-            slots: Vec::new(),
-            fate,
-            born: self.now,
-            boots_at: self.now + boot,
-            listed_at: self.now + unseen,
-            was_up: false,
-            drained_at: Ms::NEVER,
-            gone_at: Ms::NEVER,
-        });
-    }
-
-    fn answer(&mut self) {
-        let now = self.now;
-        let (due, later) =
-            std::mem::take(&mut self.answers).into_iter().partition(|(at, ..)| *at <= now);
-        self.answers = later;
-        for (_, order, result) in due as Vec<_> {
-            let told = self.scaler.handle_launch_result(now, &order, &result);
-            self.records.extend(told.map(|record| (now.0 / 1000 - 1_000, record)));
-        }
     }
 
     /// The steward: it alone changes lives, a moment after it is told.
@@ -307,7 +265,7 @@ impl World {
             if matches!(body.machine.state, MachineState::Stopping | MachineState::Failed(_)) {
                 continue;
             }
-            if now.since(body.born) > SECOND * 2 {
+            if now.since(body.born) > SECOND * 2 && body.fate != Fate::Stuck {
                 body.machine.state = MachineState::Running;
                 body.machine.address = Some(body.instance.address);
             }
@@ -335,8 +293,11 @@ impl World {
 
     fn traffic(&mut self) {
         let offered = self.poisson(self.rate);
-        let serving = self.bodies.iter().filter(|body| body.standing.eligible()).count() as u64;
-        let completed = offered.min(serving * 100);
+        let serving = u64::from(self.serving_units());
+        let completed = (offered + self.waiting).min(serving * 100);
+        // Elsewhere an empty pool is a bad day, on which all that comes is shed.
+        let waits = serving == 0 && self.scaling.min == 0;
+        self.waiting = if waits { (self.waiting + offered).min(1_000) } else { 0 };
         if self.windows.len() == 30 {
             self.windows.pop_front();
         }
@@ -345,8 +306,8 @@ impl World {
             seconds: 1.0,
             offered,
             completed,
-            shed: offered - completed,
-            queued: 0,
+            shed: (offered - self.waiting.min(offered)).saturating_sub(completed),
+            queued: self.waiting as u32,
             in_flight: completed as u32 / 10,
         });
     }
@@ -399,6 +360,26 @@ impl World {
         self.bodies.iter().filter(|body| body.serves()).count() as u32
     }
 
+    /// The operator edits the config.
+    fn edit(&mut self, edit: impl FnOnce(&mut Scaling)) {
+        edit(&mut self.scaling);
+    }
+
+    fn units(&self, body: &Body) -> u32 {
+        self.scaling.units_of(body.machine.size.as_deref())
+    }
+
+    /// The units that take traffic now.
+    fn serving_units(&self) -> u32 {
+        self.bodies.iter().filter(|body| body.serves()).map(|body| self.units(body)).sum()
+    }
+
+    /// Whether a roll is under way, or has just been.
+    fn mixed(&self) -> bool {
+        let make = |body: &Body| (body.machine.size.clone(), body.machine.model.clone());
+        self.bodies.iter().any(|body| make(body) != make(&self.bodies[0]))
+    }
+
     /// Serves or will, as it really is.
     fn carrying(&self, zone: Option<&ZoneId>) -> u32 {
         let here = |body: &&Body| zone.is_none_or(|zone| body.machine.zone == *zone);
@@ -413,53 +394,6 @@ impl World {
 
     fn told(&self, words: &str) -> usize {
         self.records.iter().filter(|(_, record)| record.reason.contains(words)).count()
-    }
-
-    /// What holds at any time.
-    fn check(&self, plan: &Plan) {
-        let second = self.second();
-        let about = |id: &InstanceId| self.bodies.iter().find(|body| body.machine.id == *id);
-        for id in &plan.terminations {
-            let body = about(id).expect("only what exists is terminated");
-            let drained = matches!(body.standing.life, Life::Drained | Life::Terminating);
-            let dead = matches!(body.machine.state, MachineState::Failed(_));
-            let never_came = !body.was_up && self.now.since(body.listed_at) >= SECOND * 119;
-            let unused = self.retired && !body.was_up;
-            assert!(drained || dead || never_came || unused, "{second}: {id} was not drained");
-        }
-        let unheard = |body: &&Body| {
-            !self.reports.iter().any(|(_, plan)| plan.drains.contains(&body.machine.id))
-        };
-        let going = |body: &Body| plan.drains.contains(&body.machine.id);
-        let serving: Vec<&Body> =
-            self.bodies.iter().filter(|body| body.serves()).filter(unheard).collect();
-        let young = |body: &&Body| body.boots() && self.now.since(body.listed_at) < SECOND * 119;
-        let booting = self.bodies.iter().filter(young).count();
-        if serving.iter().any(|body| going(body)) && !self.retired {
-            let stay = serving.iter().filter(|body| !going(body)).count() as u32;
-            assert!(stay >= self.scaling.min, "{second}: {stay} stay");
-            assert_eq!(booting, 0, "{second}: shrinks while something boots");
-        }
-        if plan.launches.is_empty() {
-            return;
-        }
-        assert!(plan.launches.iter().all(|o| (1..=self.capabilities.max_batch).contains(&o.count)));
-        let ordered: u32 = plan.launches.iter().map(|order| order.count).sum();
-        let revived = plan.revives.len() as u32;
-        let booting = self
-            .bodies
-            .iter()
-            .filter(young)
-            .filter(|body| !self.dark.contains(&body.machine.zone))
-            .count() as u32;
-        let all = serving.len() as u32 + booting + ordered + revived;
-        assert!(all <= self.scaling.max, "{second}: {all} are more than {}", self.scaling.max);
-        // One more is only ever ordered to even out zones.
-        let even_out = plan.records.iter().any(|record| record.winner == "zone");
-        assert!(all <= plan.desired + u32::from(even_out), "{second}: ordered twice: {plan:?}");
-        if !self.troubled {
-            assert!(self.apart() <= 1, "{second}: zones are {} apart", self.apart());
-        }
     }
 }
 

@@ -44,6 +44,27 @@ fn an_empty_pool_is_brought_to_its_minimum_at_once() {
 }
 
 #[test]
+fn a_pool_without_traffic_goes_to_zero_and_one_request_brings_it_back() {
+    for seed in 0..4 {
+        let mut world = World::new(seed, 0, 40, 0.0);
+        settled(&mut world, 600);
+        world.waiting = 1;
+        let plan = world.step();
+        assert_eq!((plan.launches.len(), plan.desired), (1, 1), "{:?}", plan.records);
+        assert_eq!(plan.records[0].winner, "backlog");
+        world.run(60);
+        assert_eq!((world.serving(), world.waiting), (1, 0));
+        world.rate = 300.0;
+        world.run(120);
+        assert!(world.serving() >= 5);
+        world.rate = 0.0;
+        world.run(1_200);
+        assert_eq!((world.serving(), world.bodies.len()), (0, 0), "{:#?}", world.records.last());
+        settled(&mut world, 1_800);
+    }
+}
+
+#[test]
 fn a_step_is_ordered_within_three_seconds_and_taken_back_after_the_hold() {
     for seed in 0..4 {
         let mut world = World::new(seed, 3, 40, 180.0);

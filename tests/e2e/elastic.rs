@@ -1,0 +1,131 @@
+//! Pools that come from nothing and go there again, and that get another size or program.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::daemon::{Daemon, eventually, free_address, free_port, talk};
+use crate::load::Load;
+
+/// A pool that may be empty, of instances that take 3 s to boot.
+fn empty(bind: SocketAddr, protocol: &str) -> String {
+    let port = free_port();
+    format!(
+        "[[listener]]\nname = \"web\"\nbind = \"{bind}\"\npool = \"web\"\nprotocol = \"{protocol}\"\n\
+         [pool.web]\nport = {port}\ndrain_timeout = \"5s\"\n\
+         queue = {{ max = 100, timeout = \"20s\" }}\n\
+         [pool.web.health]\ntype = \"tcp\"\ninterval = \"2s\"\ntimeout = \"1s\"\n\
+         [pool.web.scaling]\nmin = 0\nmax = 6\ntarget_requests_per_second = 40\n\
+         scale_in = {{ hold = \"3s\", rate = \"100%\" }}\n\
+         [pool.web.provisioner]\nkind = \"process\"\nzones = [\"a\", \"b\", \"c\"]\nstop = \"terminate\"\n\
+         command = [\"{{self}}\", \"whoami\", \"--listen\", \"{{address}}\", \"--boot\", \"3s\"]\n"
+    )
+}
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+/// Sends `count` requests at once; how many were answered 200.
+fn all_at_once(bind: SocketAddr, count: usize) -> usize {
+    let ask = || std::thread::spawn(move || talk(bind, REQUEST));
+    let clients: Vec<_> = (0..count).map(|_| ask()).collect();
+    let answers = clients.into_iter().filter_map(|client| client.join().expect("a thread"));
+    answers.filter(|answer| answer.starts_with(b"HTTP/1.1 200")).count()
+}
+
+#[test]
+fn fifty_requests_to_an_empty_pool_wait_for_its_first_machine() {
+    let bind = free_address();
+    let daemon = Daemon::start(&empty(bind, "http"));
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(daemon.instances("web").len(), 0, "nobody has asked for anything");
+    assert_eq!(daemon.metric("tidegate_scaling_desired", "pool=\"web\""), 0.0);
+    assert_eq!(daemon.json("/api/v1/pools/web")["desired"], 0);
+
+    assert_eq!(all_at_once(bind, 50), 50);
+    assert!(daemon.eligible("web") >= 1);
+    eventually("the pool is empty again", Duration::from_secs(40), || {
+        daemon.instances("web").is_empty().then_some(())
+    });
+    assert_eq!(daemon.get("/readyz").expect("an answer").0, 200, "an empty pool is a pool");
+    assert_eq!(daemon.metric("tidegate_instances", "pool=\"web\""), 0.0);
+    assert_eq!(all_at_once(bind, 1), 1, "and one request is enough");
+}
+
+#[test]
+fn a_connection_to_an_empty_pool_waits_and_keeps_its_machine() {
+    let bind = free_address();
+    let daemon = Daemon::start(&empty(bind, "tcp"));
+    let began = Instant::now();
+    let mut client = TcpStream::connect(bind).expect("it listens");
+    client.set_read_timeout(Some(Duration::from_secs(40))).expect("a time");
+    client.write_all(b"GET /?delay=10s HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    // A hold and a drain would have been over before that.
+    assert!(began.elapsed() > Duration::from_secs(13) && daemon.eligible("web") == 1);
+}
+
+/// A pool of six small instances.
+fn six(bind: SocketAddr) -> String {
+    let port = free_port();
+    format!(
+        "[[listener]]\nname = \"web\"\nbind = \"{bind}\"\npool = \"web\"\n\
+         [pool.web]\nport = {port}\ndrain_timeout = \"5s\"\n\
+         [pool.web.health]\ntype = \"http\"\npath = \"/healthz\"\ninterval = \"2s\"\ntimeout = \"1s\"\n\
+         [pool.web.scaling]\nmin = 6\nmax = 12\ntarget_requests_per_second = 40\n\
+         scale_in = {{ hold = \"4s\", rate = \"100%\" }}\n\
+         sizes = [{{ name = \"small\", units = 1 }}, {{ name = \"large\", units = 2 }}]\n\
+         size = \"small\"\n\
+         [pool.web.provisioner]\nkind = \"process\"\nzones = [\"a\", \"b\", \"c\"]\nstop = \"terminate\"\n\
+         command = [\"{{self}}\", \"whoami\", \"--listen\", \"{{address}}\", \"--id\", \"{{size}}-{{id}}\"]\n"
+    )
+}
+
+fn weights(daemon: &Daemon) -> Vec<u64> {
+    let weight = |i: &serde_json::Value| i["weight"].as_u64().expect("a weight");
+    daemon.instances("web").iter().map(weight).collect()
+}
+
+/// Waits until the roll that was told of last is over.
+fn rolled(daemon: &Daemon, rolls: usize) {
+    eventually("the roll is over", Duration::from_secs(90), || {
+        let journal = daemon.json("/api/v1/pools/web/scaling?limit=200");
+        let decisions = journal["decisions"].as_array().expect("decisions");
+        let over = |d: &&serde_json::Value| {
+            d["reason"].as_str().is_some_and(|r| r.starts_with("rolled: all"))
+        };
+        (decisions.iter().filter(over).count() == rolls).then_some(())
+    });
+}
+
+#[test]
+fn a_pool_is_rolled_over_to_another_program_and_size_and_no_request_fails() {
+    let bind = free_address();
+    let daemon = Daemon::start(&six(bind));
+    eventually("six serve", Duration::from_secs(15), || {
+        (daemon.eligible("web") == 6).then_some(())
+    });
+    let load = Load::start(bind, 40, 200);
+    std::thread::sleep(Duration::from_secs(2));
+
+    let before = daemon.instance_pids("web", None);
+    daemon.reload(|text| text.replace("{size}-{id}", "new-{size}-{id}"));
+    rolled(&daemon, 1);
+    let after = daemon.instance_pids("web", None);
+    assert!(!after.iter().any(|pid| before.contains(pid)), "all are new");
+    assert_eq!(weights(&daemon), [1; 6]);
+
+    daemon.reload(|text| text.replace("size = \"small\"", "size = \"large\""));
+    rolled(&daemon, 2);
+    assert_eq!(weights(&daemon), [2; 3], "as much capacity on half as many");
+    let so_far = load.so_far().ok;
+    eventually("the large ones carry all", Duration::from_secs(10), || {
+        (load.so_far().ok > so_far + 200).then_some(())
+    });
+    let tally = load.finish();
+    assert_eq!(tally.failed, 0, "{:?}", tally.failures);
+    let named = |prefix: &str| tally.instances.keys().filter(|id| id.starts_with(prefix)).count();
+    let each = (named("small-"), named("new-small-"), named("new-large-"));
+    assert_eq!(each, (6, 6, 3), "{:?}", tally.instances);
+}
