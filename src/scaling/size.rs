@@ -118,7 +118,10 @@ fn terms(
 ) -> Vec<(u32, &'static str)> {
     let Known { serving, by_rules, .. } = *known;
     let mut terms: Vec<_> = by_rules.map(|size| (size, "rules")).into_iter().collect();
-    let waits = estimate.queued + estimate.in_flight > 0.0;
+    if estimate.queued + estimate.in_flight > 0.0 {
+        // Who waits or runs needs somebody, however little it is.
+        terms.push((1, "waiting"));
+    }
     if let Some(per_instance) = per_instance {
         let (arrivals, winner) = estimate.arrivals();
         let (bare, all) =
@@ -135,10 +138,6 @@ fn terms(
         let ratio = latency_s / target.as_secs_f64();
         let ratio = ratio.clamp(1.0 / LATENCY_MOST, LATENCY_MOST);
         terms.push((instances_for(f64::from(serving) * ratio, 1.0), "latency"));
-    }
-    if waits {
-        // Who waits or runs needs somebody, however little it is.
-        terms.push((1, "waiting"));
     }
     terms
 }
@@ -228,14 +227,12 @@ impl Size {
         } else if carrying >= desired {
             self.raised_for = None;
         }
-        let surplus = carrying.saturating_sub(floor.min(desired)).min(count.removable);
-        // Beyond the maximum there is no dead band.
-        let slight = f64::from(carrying) * DEAD_BAND + DEAD_BAND_LEAST;
-        let wish = if carrying <= want.max && f64::from(surplus) <= slight && want.size > 0 {
-            0
-        } else {
-            surplus
-        };
+        // What is there beyond the size leaves in any case; the size falls only by more than a little.
+        let less = desired - floor.min(desired);
+        let slight = f64::from(desired) * DEAD_BAND + DEAD_BAND_LEAST;
+        let is_slight = f64::from(less) <= slight && want.size > 0;
+        let kept = if is_slight { desired } else { desired - less };
+        let wish = carrying.saturating_sub(kept).min(count.removable);
         let blocked = self.blocked(now, since, hold, count, outage);
         if !matches!(blocked, Some(Refusal { kind: "start" | "outage", .. })) {
             // What died and is not needed any more is not replaced.

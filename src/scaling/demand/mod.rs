@@ -37,8 +37,9 @@ const NOISE: Duration = Duration::from_secs(10);
 const STEP_SHARE: f64 = 0.10;
 /// …or by this many standard deviations.
 const STEP_SIGMAS: f64 = 3.5;
-/// A step goes on for a while after it was seen.
-const STEP_GOES_ON: f64 = 1.2;
+/// A step goes on for a while after it was seen: by so much, where a launch takes as long as this.
+const STEP_GOES_ON: f64 = 0.2;
+const SLOW: Duration = Duration::from_secs(138);
 /// The same for jumps.
 const JUMP_SHARE: f64 = 0.5;
 const JUMP_SIGMAS: f64 = 5.0;
@@ -152,7 +153,7 @@ impl Demand {
             rate_30s,
             rate_8s,
             rate_2s,
-            step: self.step(rate_30s, rate_8s, rate_2s),
+            step: self.step(lead, rate_30s, rate_8s, rate_2s),
             growth: self.growth.factor(lead),
             season: self.season.expected(),
             season_counts: rules.prediction == Prediction::On && self.season.is_trusted(),
@@ -187,7 +188,8 @@ impl Demand {
         self.now
     }
 
-    fn step(&self, rate_30s: f64, rate_8s: f64, rate_2s: f64) -> Option<f64> {
+    fn step(&self, lead: Duration, rate_30s: f64, rate_8s: f64, rate_2s: f64) -> Option<f64> {
+        let goes_on = 1.0 + STEP_GOES_ON * (lead.as_secs_f64() / SLOW.as_secs_f64()).min(1.0);
         let stands_out = |rate: f64, span: Duration, sigmas: f64, share: f64| {
             // The chance of arrivals themselves: where less than one is expected, one is no step.
             let chance = (rate_30s * span.as_secs_f64()).max(1.0).sqrt() / span.as_secs_f64();
@@ -195,8 +197,7 @@ impl Demand {
             rate - rate_30s > (sigmas * sigma).max(share * rate_30s)
         };
         let jump = stands_out(rate_2s, JUMP, JUMP_SIGMAS, JUMP_SHARE).then_some(rate_2s);
-        let step =
-            stands_out(rate_8s, STEP, STEP_SIGMAS, STEP_SHARE).then_some(rate_8s * STEP_GOES_ON);
+        let step = stands_out(rate_8s, STEP, STEP_SIGMAS, STEP_SHARE).then_some(rate_8s * goes_on);
         [jump, step].into_iter().flatten().reduce(f64::max)
     }
 }
