@@ -18,9 +18,9 @@ use crate::scaling::roster::Count;
 /// most: beyond, waiting times rise steeply (M/M/c).
 const STEADY: f64 = 0.82;
 /// A smaller size is taken only if it carries this much of the demand…
-const ROOM: f64 = 1.05;
+const ROOM: f64 = 1.03;
 /// …and is smaller by this share…
-const DEAD_BAND: f64 = 0.03;
+const DEAD_BAND: f64 = 0.05;
 /// …and by this many.
 const DEAD_BAND_LEAST: f64 = 0.5;
 /// The removals of this long are bounded together.
