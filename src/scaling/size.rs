@@ -379,8 +379,8 @@ mod tests {
         let none = Scaling { target_requests_per_second: None, ..plain.clone() };
         let in_flight = Scaling { target_in_flight: Some(10.0), ..none.clone() };
         let latency = Scaling { target_latency: Some(Duration::from_millis(200)), ..none.clone() };
-        let learn = Scaling { target_requests_per_second: Some(RateTarget::Learn), ..none.clone() };
-        let both = Scaling { target_in_flight: Some(10.0), ..plain.clone() };
+        let learn = Scaling { target_requests_per_second: Some(RateTarget::Learn), ..none };
+        let both = Scaling { target_in_flight: Some(10.0), ..plain };
         for (name, scaling, serving, capacity, size, winner) in [
             ("in flight", &in_flight, 4, None, 10, "in_flight"),
             ("latency", &latency, 8, None, 12, "latency"),
