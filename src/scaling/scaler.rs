@@ -418,10 +418,12 @@ impl Scaler {
             self.tell(scene, Refusal { kind: "no room", reason }, plan);
             return 0;
         }
-        let rate = self.orders.allowed(now, scene.facts.count.size(), &scene.facts.scaling);
+        let Facts { count: there, scaling, .. } = scene.facts;
+        let rate = self.orders.allowed(now, there.size(), scaling).div_ceil(scene.fresh.units);
+        let under_way = (there.pending + there.stranded).div_ceil(scene.fresh.units);
+        let pending = scaling.max_pending.as_u32().saturating_sub(under_way);
         let mut allowed = count;
-        let rate = rate.div_ceil(scene.fresh.units);
-        for (name, bound) in [("room", room), ("launch-rate", rate)] {
+        for (name, bound) in [("room", room), ("launch-rate", rate), ("max_pending", pending)] {
             if allowed > bound {
                 clamps.push(format!("{name} {allowed}→{bound}"));
                 allowed = bound;

@@ -95,6 +95,20 @@ fn a_step_is_ordered_within_three_seconds_and_taken_back_after_the_hold() {
 }
 
 #[test]
+fn no_more_boot_at_a_time_than_may() {
+    let mut world = World::new(1, 3, 100, 200.0);
+    world.edit(|scaling| scaling.max_pending = Limit::AtMost(4));
+    world.run(60);
+    world.rate = 3_000.0;
+    for _ in 0..300 {
+        world.step();
+        let booting = world.bodies.iter().filter(|body| body.boots()).count();
+        assert!(booting <= 4, "{booting} boot");
+    }
+    assert!(world.serving() > 20, "{}", world.serving());
+}
+
+#[test]
 fn what_drains_is_revived_before_anything_is_launched() {
     let mut world = World::new(3, 3, 40, 600.0);
     world.run(400);
