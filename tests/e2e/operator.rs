@@ -167,7 +167,7 @@ fn recommendations_are_recorded_and_not_carried_out_and_off_decides_nothing() {
     assert!(daemon.metric("tidegate_scaling_tally_short_seconds_total", "pool=\"web\"") >= 2.0);
     assert!(daemon.metric("tidegate_scaling_tally_instance_seconds_total", "existing") >= 6.0);
     let (_, status) = verb(&daemon, &["status"]);
-    assert!(status.contains("mode recommend") && status.contains("is recommended"), "{status}");
+    assert!(status.contains("mode recommend"), "{status}");
     assert_eq!(daemon.instance_pids("web", None), pids, "nothing came and nothing went");
 
     daemon.reload(|text| with_mode(&text, "off"));
