@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::base::Ms;
+use crate::scaling::demand::lead::TYPICAL;
 use crate::scaling::law::Learnt;
 
 /// How often a sample is taken.
@@ -13,9 +14,8 @@ const EVERY: Duration = Duration::from_secs(10);
 const KEPT: usize = 2_160;
 /// Samples of half an hour: before that nothing is known, and care is taken.
 const ENOUGH: usize = 180;
-/// What is taken for the growth until then, for a lead time of [`SLOW`].
+/// What is taken for the growth until then, for a lead time of [`TYPICAL`].
 const PRIOR: f64 = 1.30;
-const SLOW: Duration = Duration::from_secs(138);
 /// Growth is never taken for less or more than this.
 const LEAST: f64 = 1.02;
 const MOST: f64 = 1.6;
@@ -88,7 +88,7 @@ impl Growth {
             return 1.0;
         }
         self.learnt.unwrap_or_else(|| {
-            1.0 + (PRIOR - 1.0) * (lead.as_secs_f64() / SLOW.as_secs_f64()).min(1.0)
+            1.0 + (PRIOR - 1.0) * (lead.as_secs_f64() / TYPICAL.as_secs_f64()).min(1.0)
         })
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::base::Ms;
 use crate::scaling::law::{Learnt, Presence};
 
-/// Before anything was learnt: a virtual machine of a cloud.
-const UNKNOWN: Duration = Duration::from_secs(138);
+/// What a virtual machine of a cloud takes; taken for it before anything was learnt.
+pub(super) const TYPICAL: Duration = Duration::from_secs(138);
 /// Launches that are remembered.
 const KEPT: usize = 64;
 
@@ -82,7 +82,7 @@ impl Lead {
 
     /// From a launch to full service.
     pub(super) fn time(&self) -> Duration {
-        let Some(boot) = self.booting.most() else { return UNKNOWN };
+        let Some(boot) = self.booting.most() else { return TYPICAL };
         boot + self.warming.most().unwrap_or_default()
     }
 }

@@ -21,7 +21,7 @@ use crate::model::{Prediction, Scaling};
 use crate::scaling::law::{Learnt, Moment, Presence, Second};
 
 use growth::Growth;
-use lead::Lead;
+use lead::{Lead, TYPICAL};
 use rates::Rates;
 use season::Season;
 
@@ -37,9 +37,8 @@ const NOISE: Duration = Duration::from_secs(10);
 const STEP_SHARE: f64 = 0.10;
 /// …or by this many standard deviations.
 const STEP_SIGMAS: f64 = 3.5;
-/// A step goes on for a while after it was seen: by so much, where a launch takes as long as this.
+/// A step goes on for a while after it was seen: by so much, where a launch takes [`TYPICAL`].
 const STEP_GOES_ON: f64 = 0.2;
-const SLOW: Duration = Duration::from_secs(138);
 /// The same for jumps.
 const JUMP_SHARE: f64 = 0.5;
 const JUMP_SIGMAS: f64 = 5.0;
@@ -189,7 +188,7 @@ impl Demand {
     }
 
     fn step(&self, lead: Duration, rate_30s: f64, rate_8s: f64, rate_2s: f64) -> Option<f64> {
-        let goes_on = 1.0 + STEP_GOES_ON * (lead.as_secs_f64() / SLOW.as_secs_f64()).min(1.0);
+        let goes_on = 1.0 + STEP_GOES_ON * (lead.as_secs_f64() / TYPICAL.as_secs_f64()).min(1.0);
         let stands_out = |rate: f64, span: Duration, sigmas: f64, share: f64| {
             // The chance of arrivals themselves: where less than one is expected, one is no step.
             let chance = (rate_30s * span.as_secs_f64()).max(1.0).sqrt() / span.as_secs_f64();
