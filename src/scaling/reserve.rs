@@ -1,10 +1,8 @@
 //! What is kept beyond the demand: for the loss of a zone, and standing by.
 
 use crate::model::{Scaling, ZoneRedundancy};
-use crate::scaling::size::Want;
+use crate::scaling::size::{STEADY, Want};
 
-/// A stated target is what an instance carries in steady state: this share of what it can take.
-const STEADY: f64 = 0.82;
 /// Where a zone is lost, the others may for a while carry this share of what they can take.
 const STRAINED: f64 = 0.84;
 
