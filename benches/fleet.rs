@@ -4,12 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use tidegate::base::{InstanceId, Ms, Share};
+use tidegate::base::{InstanceId, Ms};
 use tidegate::fleet::Membership;
-use tidegate::model::{
-    Balance, HealthCheck, HealthSettings, Limit, Pool, PoolTimeouts, Queue, Retry, StaticInstance,
-    UpstreamSettings,
-};
+use tidegate::model::{HealthCheck, HealthSettings, Pool, StaticInstance};
 
 const SECOND: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
@@ -22,24 +19,13 @@ fn pool(instances: u32) -> Arc<Pool> {
         weight: 1,
     };
     Arc::new(Pool {
-        id: "web".into(),
-        balance: Balance::LeastRequest,
-        max_in_flight: Limit::AtMost(200),
-        queue: Queue { max: 1_000, timeout: 5 * SECOND },
-        timeouts: PoolTimeouts::default(),
-        upstream: UpstreamSettings::default(),
-        retry: Retry { attempts: 2, budget: Share(0.2), per_try: None },
-        drain_timeout: 60 * SECOND,
         instances: (0..instances).map(instance).collect(),
         health: HealthSettings {
             check: HealthCheck::Http { path: "/healthz".into() },
             interval: 2 * SECOND,
-            timeout: 2 * SECOND,
-            rise: 2,
-            fall: 3,
+            ..HealthSettings::default()
         },
-        scaling: None,
-        provisioning: None,
+        ..Pool::new("web".into())
     })
 }
 

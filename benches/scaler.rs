@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use tidegate::base::{Ms, Share, ZoneId};
+use tidegate::base::{Ms, ZoneId};
 use tidegate::model::{
-    Admin, Balance, Health, HealthCheck, HealthSettings, Instance, InstanceRow, Life, Limit,
-    Machine, MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, Said, Scaling, Sight,
-    Standing, UpstreamSettings, Window,
+    Admin, Health, Instance, InstanceRow, Life, Machine, MachineState, Pool, PoolRow, Scaling,
+    Sight, Standing, Window,
 };
 use tidegate::provision::{Capabilities, Resize};
 use tidegate::scaling::Scaler;
@@ -31,41 +30,21 @@ fn machine(n: u32) -> Machine {
 }
 
 fn row(machine: &Machine) -> InstanceRow {
-    InstanceRow {
-        instance: Arc::new(Instance {
-            id: machine.id.clone(),
-            pool: "web".into(),
-            zone: machine.zone.clone(),
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 80)),
-            weight: 1,
-            vitals: Arc::default(),
-        }),
-        standing: Standing { health: Health::Up, admin: Admin::Enabled, life: Life::Serving },
-    }
+    let instance = Instance {
+        id: machine.id.clone(),
+        pool: "web".into(),
+        zone: machine.zone.clone(),
+        address: SocketAddr::from((Ipv4Addr::LOCALHOST, 80)),
+        weight: 1,
+        vitals: Arc::default(),
+    };
+    let standing = Standing { health: Health::Up, admin: Admin::Enabled, life: Life::Serving };
+    InstanceRow::new(Arc::new(instance), standing)
 }
 
 fn pool(count: u32) -> Pool {
-    let second = Duration::from_secs(1);
-    Pool {
-        id: "web".into(),
-        balance: Balance::LeastRequest,
-        max_in_flight: Limit::Unlimited,
-        queue: Queue { max: 0, timeout: second },
-        timeouts: PoolTimeouts::default(),
-        upstream: UpstreamSettings::default(),
-        retry: Retry { attempts: 0, budget: Share(0.2), per_try: None },
-        drain_timeout: second,
-        instances: Vec::new(),
-        health: HealthSettings {
-            check: HealthCheck::Tcp,
-            interval: second,
-            timeout: second,
-            rise: 1,
-            fall: 1,
-        },
-        scaling: Some(Arc::new(Scaling::new(3, count * 2, 100.0))),
-        provisioning: None,
-    }
+    let _second = Duration::from_secs(1);
+    Pool { scaling: Some(Arc::new(Scaling::new(3, count * 2, 100.0))), ..Pool::new("web".into()) }
 }
 
 fn sight(count: u32, machines: &[Machine], offered: u64) -> Sight {
@@ -80,12 +59,8 @@ fn sight(count: u32, machines: &[Machine], offered: u64) -> Sight {
         now: Ms(120_000),
         windows: (1..=120).map(window).collect(),
         row: PoolRow {
-            pool: Arc::new(pool(count)),
-            instances: machines.iter().map(row).collect(),
-            ordered: Vec::new(),
             desired: count,
-            demand_rps: 0.0,
-            said: Said::default(),
+            ..PoolRow::new(Arc::new(pool(count)), machines.iter().map(row).collect())
         },
         retired: false,
     }

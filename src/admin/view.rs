@@ -208,7 +208,7 @@ fn pool(row: &PoolRow, queues: &[(PoolId, u32)], with_responses: bool) -> Pool {
 }
 
 fn instance(row: &InstanceRow, with_responses: bool) -> Instance {
-    let InstanceRow { instance, standing } = row;
+    let InstanceRow { instance, standing, .. } = row;
     let (eligible, why) = standing.verdict();
     let [failed, informational, success, redirection, client_error, server_error] =
         instance.vitals.responses();
@@ -237,7 +237,8 @@ fn instance(row: &InstanceRow, with_responses: bool) -> Instance {
 
 fn zones(census: &Census) -> Vec<Zone> {
     let mut weights: BTreeMap<&ZoneId, u64> = BTreeMap::new();
-    for InstanceRow { instance, standing } in census.pools.iter().flat_map(|row| &row.instances) {
+    for InstanceRow { instance, standing, .. } in census.pools.iter().flat_map(|row| &row.instances)
+    {
         let weight = if standing.eligible() { u64::from(instance.weight) } else { 0 };
         *weights.entry(&instance.zone).or_default() += weight;
     }
@@ -254,6 +255,8 @@ fn zones(census: &Census) -> Vec<Zone> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
@@ -262,7 +265,7 @@ mod tests {
 
     fn sample() -> Census {
         let up = fixture::instance("web", "a-1", "a", Health::Up, Life::Serving);
-        up.instance.vitals.count_response(200);
+        up.instance.vitals.count_response(200, Duration::ZERO);
         up.instance.vitals.count_failure();
         let down = fixture::instance("web", "b-1", "b", Health::Down, Life::Serving);
         let mut census = fixture::census(fixture::pool("web"), vec![up, down]);

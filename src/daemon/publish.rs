@@ -55,10 +55,8 @@ pub fn snapshot(
         .iter()
         .map(|pool| {
             let instances = census.pool(&pool.id).map_or(&[][..], |row| &row.instances);
-            let members = instances
-                .iter()
-                .map(|row| (Arc::clone(&row.instance), row.standing.eligible()))
-                .collect();
+            let members =
+                instances.iter().map(|row| (Arc::clone(&row.instance), row.admitted())).collect();
             let pending = instances.iter().any(|row| row.standing.health == Health::Pending);
             let hopeful = pool.provisioning.is_some() || pending;
             PoolView::build(Arc::clone(pool), members, hopeful, shared.of(&pool.id, metrics))

@@ -327,10 +327,8 @@ impl Member {
 
     /// As the census has it.
     pub fn row(&self, admin: Admin) -> InstanceRow {
-        InstanceRow {
-            instance: Arc::clone(&self.instance),
-            standing: Standing { health: self.ward.health(), admin, life: self.life },
-        }
+        let standing = Standing { health: self.ward.health(), admin, life: self.life };
+        InstanceRow::new(Arc::clone(&self.instance), standing)
     }
 
     /// Whether probes mean anything: not any more when it is broken or about to go.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::base::{InstanceId, Ms, ZoneId};
 use crate::fleet::member::{Books, Member, Origin, Site};
 use crate::fleet::order::{ProbeError, ProbeOrder};
-use crate::model::{Admin, Life, Machine, MachineState, Pool, PoolRow, Scaling};
+use crate::model::{Admin, Life, Machine, MachineState, Pool, PoolRow, Scaling, TrafficPlan};
 
 /// The instances of one pool.
 #[derive(Debug)]
@@ -203,7 +203,15 @@ impl Roster {
         let wants = self.wants.filter(|_| self.pool.provisioning.is_some());
         let (desired, demand_rps) = wants.unwrap_or((self.first_desired(), 0.0));
         let said = books.said.get(pool).cloned().unwrap_or_default();
-        PoolRow { pool: Arc::clone(&self.pool), instances, ordered, desired, demand_rps, said }
+        PoolRow {
+            pool: Arc::clone(&self.pool),
+            instances,
+            ordered,
+            desired,
+            demand_rps,
+            said,
+            plan: TrafficPlan::default(),
+        }
     }
 
     /// What is desired as long as no agent has said so.

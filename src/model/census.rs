@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::base::{InstanceId, PoolId, ZoneId};
-use crate::model::{Instance, Pool, Said, Standing};
+use crate::model::{Instance, Pool, Said, Standing, TrafficPlan};
 
 /// All pools at one moment.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,8 @@ pub struct PoolRow {
     pub demand_rps: f64,
     /// What operators said of its scaling.
     pub said: Said,
+    /// Where its new requests go.
+    pub plan: TrafficPlan,
 }
 
 /// One instance.
@@ -41,6 +43,20 @@ pub struct InstanceRow {
     pub instance: Arc<Instance>,
     /// The three truths.
     pub standing: Standing,
+    /// Only probes speak against it, and the pool is in panic: it gets traffic all the same.
+    pub in_panic: bool,
+}
+
+impl InstanceRow {
+    /// An instance with its three truths.
+    pub fn new(instance: Arc<Instance>, standing: Standing) -> Self {
+        Self { instance, standing, in_panic: false }
+    }
+
+    /// Whether new traffic may go there.
+    pub fn admitted(&self) -> bool {
+        self.standing.eligible() || self.in_panic
+    }
 }
 
 impl Census {
@@ -51,6 +67,19 @@ impl Census {
 }
 
 impl PoolRow {
+    /// A pool of which nothing more is known than its instances.
+    pub fn new(pool: Arc<Pool>, instances: Vec<InstanceRow>) -> Self {
+        Self {
+            pool,
+            instances,
+            ordered: Vec::new(),
+            desired: 0,
+            demand_rps: 0.0,
+            said: Said::default(),
+            plan: TrafficPlan::default(),
+        }
+    }
+
     /// Each zone with the share of new traffic that goes there: by the weight of what is eligible.
     pub fn zone_shares(&self) -> Vec<(ZoneId, f64)> {
         let mut zones: Vec<(ZoneId, u64)> = Vec::new();

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::base::{InstanceId, Ms, PoolId, ZoneId};
 use crate::model::Limit;
@@ -38,6 +39,14 @@ pub struct Vitals {
     suspect: AtomicBool,
     /// Set while health is down: who waits for this instance stops waiting.
     down: AtomicBool,
+    /// How much of its full share it takes while it warms up, of [`FULL`].
+    ramp: AtomicU32,
+    /// What the last responses say in a row: 5xx or none at all.
+    failures_in_a_row: AtomicU32,
+    /// The same, of those alone that a gateway gives: 502, 503, 504, or none at all.
+    gateway_failures_in_a_row: AtomicU32,
+    /// Time to the response head over all responses, in microseconds.
+    latency_us: AtomicU64,
     /// Responses by class; index 0 counts exchanges that failed without one.
     responses: [AtomicU64; 6],
 }
@@ -45,6 +54,9 @@ pub struct Vitals {
 /// Set in `in_flight` when the instance is drained: no slot can be taken any more, even by a worker
 /// that still looks at an older snapshot.
 const CLOSED: u32 = 1 << 31;
+
+/// A whole share in units of [`Vitals::ramp`].
+pub const FULL: u32 = 1024;
 
 static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
 
@@ -56,6 +68,10 @@ impl Default for Vitals {
             last_byte_ms: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
             down: AtomicBool::new(false),
+            ramp: AtomicU32::new(FULL),
+            failures_in_a_row: AtomicU32::new(0),
+            gateway_failures_in_a_row: AtomicU32::new(0),
+            latency_us: AtomicU64::new(0),
             responses: Default::default(),
         }
     }
@@ -136,20 +152,60 @@ impl Vitals {
         self.down.load(Ordering::Relaxed)
     }
 
-    /// A response with this status arrived.
-    pub fn count_response(&self, status: u16) {
+    /// Sets the part of its full share that it takes, of [`FULL`].
+    pub fn set_ramp(&self, part: u32) {
+        self.ramp.store(part.clamp(1, FULL), Ordering::Relaxed);
+    }
+
+    /// The part of its full share that it takes, of [`FULL`]; at least 1.
+    pub fn ramp(&self) -> u32 {
+        self.ramp.load(Ordering::Relaxed)
+    }
+
+    /// The head of a response with this status arrived, so long after the request was sent.
+    pub fn count_response(&self, status: u16, took: Duration) {
         let class = usize::from(status / 100).min(5);
         self.responses[class].fetch_add(1, Ordering::Relaxed);
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.latency_us.fetch_add(took_us, Ordering::Relaxed);
+        note_in_a_row(&self.failures_in_a_row, class == 5);
+        note_in_a_row(&self.gateway_failures_in_a_row, matches!(status, 502..=504));
     }
 
     /// An exchange ended without a response: refused, reset, or timed out.
     pub fn count_failure(&self) {
         self.responses[0].fetch_add(1, Ordering::Relaxed);
+        note_in_a_row(&self.failures_in_a_row, true);
+        note_in_a_row(&self.gateway_failures_in_a_row, true);
+    }
+
+    /// How many exchanges in a row ended with a 5xx or without a response, up to now.
+    pub fn failures_in_a_row(&self) -> u32 {
+        self.failures_in_a_row.load(Ordering::Relaxed)
+    }
+
+    /// How many exchanges in a row ended with 502, 503, 504 or without a response, up to now.
+    pub fn gateway_failures_in_a_row(&self) -> u32 {
+        self.gateway_failures_in_a_row.load(Ordering::Relaxed)
+    }
+
+    /// Time to the response head, summed over all responses, in microseconds. It wraps.
+    pub fn latency_us(&self) -> u64 {
+        self.latency_us.load(Ordering::Relaxed)
     }
 
     /// Exchanges by class: failed without a response, 1xx, 2xx, 3xx, 4xx, 5xx.
     pub fn responses(&self) -> [u64; 6] {
         std::array::from_fn(|class| self.responses[class].load(Ordering::Relaxed))
+    }
+}
+
+/// A success mostly finds nothing to reset, and then writes nothing.
+fn note_in_a_row(count: &AtomicU32, failed: bool) {
+    if failed {
+        count.fetch_add(1, Ordering::Relaxed);
+    } else if count.load(Ordering::Relaxed) != 0 {
+        count.store(0, Ordering::Relaxed);
     }
 }
 
@@ -219,6 +275,24 @@ mod tests {
         assert!(instance.take_slot(Limit::Unlimited).is_none());
         instance.vitals.reopen();
         assert!(instance.take_slot(Limit::Unlimited).is_some());
+    }
+
+    #[test]
+    fn failures_are_counted_in_a_row() {
+        let vitals = Vitals::default();
+        let took = Duration::from_millis(2);
+        for (status, all, gateway) in
+            [(Some(500), 1, 0), (Some(503), 2, 1), (None, 3, 2), (Some(404), 0, 0), (None, 1, 1)]
+        {
+            match status {
+                Some(status) => vitals.count_response(status, took),
+                None => vitals.count_failure(),
+            }
+            assert_eq!(vitals.failures_in_a_row(), all, "{status:?}");
+            assert_eq!(vitals.gateway_failures_in_a_row(), gateway, "{status:?}");
+        }
+        assert_eq!(vitals.latency_us(), 6_000);
+        assert_eq!(vitals.responses(), [2, 0, 0, 0, 1, 2]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod schedule;
 pub mod sight;
 pub mod socket;
 pub mod standing;
+pub mod zones;
 
 pub use census::{Census, InstanceRow, PoolRow};
 pub use demand::{Totals, Window};
@@ -48,3 +49,4 @@ pub use schedule::{Schedule, When};
 pub use sight::{AgentReport, Sight};
 pub use socket::SocketOptions;
 pub use standing::{Admin, Health, Life, Standing};
+pub use zones::{Tier, TrafficPlan, ZoneMode, ZoneState, Zones};

@@ -10,6 +10,7 @@ use crate::base::{InstanceId, PoolId, Share, ZoneId};
 use crate::model::rewrite::Rewrite;
 use crate::model::scaling::Scaling;
 use crate::model::socket::SocketOptions;
+use crate::model::zones::Zones;
 
 /// How an instance is picked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,6 +71,12 @@ pub struct Queue {
     pub timeout: Duration,
 }
 
+impl Default for Queue {
+    fn default() -> Self {
+        Self { max: 1_000, timeout: Duration::from_secs(5) }
+    }
+}
+
 /// How long instances may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PoolTimeouts {
@@ -113,6 +120,12 @@ pub struct Retry {
     pub per_try: Option<Duration>,
 }
 
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 2, budget: Share(0.2), per_try: None }
+    }
+}
+
 /// An instance that is written in the config.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StaticInstance {
@@ -153,6 +166,18 @@ pub struct Health {
     pub rise: u32,
     /// Failures in a row until an up instance is down.
     pub fall: u32,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            check: HealthCheck::Tcp,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            rise: 2,
+            fall: 3,
+        }
+    }
 }
 
 /// What happens to provisioned instances when the daemon stops.
@@ -268,8 +293,31 @@ pub struct Pool {
     pub instances: Vec<StaticInstance>,
     /// Active health checks.
     pub health: Health,
+    /// How traffic is spread over zones.
+    pub zones: Zones,
     /// The agent's orders; `Some` exactly when `provisioning` is.
     pub scaling: Option<Arc<Scaling>>,
     /// Where new instances come from.
     pub provisioning: Option<Provisioning>,
+}
+
+impl Pool {
+    /// A pool of that name with every key at its default, and nothing in it.
+    pub fn new(id: PoolId) -> Self {
+        Self {
+            id,
+            balance: Balance::LeastRequest,
+            max_in_flight: Limit::AtMost(200),
+            queue: Queue::default(),
+            timeouts: PoolTimeouts::default(),
+            retry: Retry::default(),
+            upstream: UpstreamSettings::default(),
+            drain_timeout: Duration::from_secs(60),
+            instances: Vec::new(),
+            health: Health::default(),
+            zones: Zones::default(),
+            scaling: None,
+            provisioning: None,
+        }
+    }
 }

@@ -344,7 +344,7 @@ mod tests {
             vitals: Arc::default(),
         };
         let standing = Standing { health, admin: Admin::Enabled, life };
-        [InstanceRow { instance: Arc::new(instance), standing }]
+        [InstanceRow::new(Arc::new(instance), standing)]
     }
 
     /// A roster that has begun before the machine was there.

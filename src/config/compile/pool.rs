@@ -12,7 +12,7 @@ use crate::config::scalar::{CheckKind, Period, Positive, Printed, Wrong};
 use crate::config::text::{Name, Port, UrlPath};
 use crate::model::{
     Balance, HealthCheck, HealthSettings, Limit, Listener, Pool, PoolTimeouts, Queue, Retry,
-    StaticInstance,
+    StaticInstance, Zones,
 };
 
 use super::{Compiler, first_written};
@@ -70,6 +70,7 @@ impl Compiler<'_> {
             drain_timeout,
             instances,
             health,
+            zones: Zones::default(),
             scaling,
             provisioning,
         }

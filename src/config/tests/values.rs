@@ -54,6 +54,8 @@ fn the_smallest_file_has_the_documented_defaults() {
     assert_eq!((pool.health.interval, pool.health.timeout), (secs(5), secs(2)));
     assert_eq!((pool.health.rise, pool.health.fall), (2, 3));
     assert_eq!((&pool.scaling, &pool.provisioning), (&None, &None));
+    let bare = Pool { instances: pool.instances.clone(), ..Pool::new("web".into()) };
+    assert_eq!(pool, bare, "one set of defaults, for files and for tests");
     let [first, second] = pool.instances.as_slice() else { panic!("two instances") };
     assert_eq!(first.id.as_str(), "10.0.1.4:80");
     assert_eq!((first.zone.as_str(), second.zone.as_str()), ("1", "2"));

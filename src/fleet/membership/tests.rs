@@ -3,9 +3,9 @@ use crate::base::{Share, ZoneId};
 use crate::fleet::change::HealthChange;
 use crate::fleet::order::Lane;
 use crate::model::{
-    Balance, Health, HealthCheck, HealthSettings, InstanceRow, Life, Limit, Machine, MachineState,
-    PoolRow, PoolTimeouts, ProcessSettings, Provisioning, Queue, Retry, Said, ScaleIn, Scaling,
-    SizeOverride, StaticInstance, StopPolicy, UpstreamSettings,
+    Health, HealthCheck, HealthSettings, InstanceRow, Life, Limit, Machine, MachineState, PoolRow,
+    ProcessSettings, Provisioning, Said, ScaleIn, Scaling, SizeOverride, StaticInstance,
+    StopPolicy,
 };
 
 mod random;
@@ -25,24 +25,14 @@ fn one(id: &str, zone: &str, host: u8) -> StaticInstance {
 
 fn pool(id: &str, instances: Vec<StaticInstance>) -> Pool {
     Pool {
-        id: id.into(),
-        balance: Balance::LeastRequest,
-        max_in_flight: Limit::Unlimited,
-        queue: Queue { max: 10, timeout: SECOND },
-        timeouts: PoolTimeouts::default(),
-        upstream: UpstreamSettings::default(),
-        retry: Retry { attempts: 1, budget: Share(0.2), per_try: None },
         drain_timeout: SECOND,
         instances,
         health: HealthSettings {
-            check: HealthCheck::Tcp,
             interval: 2 * SECOND,
             timeout: SECOND,
-            rise: 2,
-            fall: 3,
+            ..HealthSettings::default()
         },
-        scaling: None,
-        provisioning: None,
+        ..Pool::new(id.into())
     }
 }
 

@@ -138,7 +138,7 @@ fn zones(row: &PoolRow) -> BTreeMap<ZoneId, ZoneSeen> {
     for (zone, share) in row.zone_shares() {
         zones.entry(zone).or_default().share = share;
     }
-    for InstanceRow { instance, standing } in &row.instances {
+    for InstanceRow { instance, standing, .. } in &row.instances {
         let zone = zones.entry(instance.zone.clone()).or_default();
         zone.eligible |= standing.eligible();
         *zone.lives.entry(standing.life.word()).or_default() += 1;

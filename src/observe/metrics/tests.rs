@@ -35,8 +35,8 @@ fn busy() -> (Metrics, Census) {
     metrics.count_probe(&"web".into(), false);
     metrics.count_health_change(&"web".into(), Health::Down);
     let up = instance("web", "a-1", "a", Health::Up, Life::Serving);
-    up.instance.vitals.count_response(200);
-    up.instance.vitals.count_response(503);
+    up.instance.vitals.count_response(200, Duration::ZERO);
+    up.instance.vitals.count_response(503, Duration::ZERO);
     up.instance.vitals.count_failure();
     let leaving = Life::Draining { deadline: Ms(1) };
     let rows = vec![
@@ -199,7 +199,7 @@ fn a_thousand_instances_fit_the_bar() {
             let address = format!("10.20.{}.{}:8080", n / 250, n % 250);
             let row = instance("web", &address, zones[n % 3], Health::Up, Life::Serving);
             for status in [200, 302, 404, 503] {
-                (0..1_000).for_each(|_| row.instance.vitals.count_response(status));
+                (0..1_000).for_each(|_| row.instance.vitals.count_response(status, Duration::ZERO));
             }
             row.instance.vitals.count_failure();
             row

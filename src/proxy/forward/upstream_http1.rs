@@ -55,6 +55,8 @@ pub struct Attempt<'a> {
 struct Reading<'a, 's> {
     half: &'a mut Incoming<'s>,
     buffer: &'a mut Buffer,
+    /// When the request was sent, or began to be.
+    asked_at: Duration,
 }
 
 /// Why an attempt failed.
@@ -201,7 +203,8 @@ pub async fn attempt(
     let sent_at = Cell::new(Ms::NEVER);
     let began = worker.timers.now();
     let mut wait = Wait { attempt, reused, heard: false, began, invites, sent_at: &sent_at };
-    let mut reading = Reading { half: &mut half, buffer: &mut buffer };
+    let asked_at = worker.clock.elapsed();
+    let mut reading = Reading { half: &mut half, buffer: &mut buffer, asked_at };
     let (reusable, ending) = match body.whole() {
         Some(bytes) => {
             to_instance.extend_from_slice(bytes);
@@ -351,8 +354,9 @@ async fn relay(
     client: &mut impl Responder,
     has_left: HasLeft<'_>,
 ) -> Result<bool, Failure> {
-    attempt.instance.vitals.count_response(response.status);
-    let Reading { half, buffer } = reading;
+    let Reading { half, buffer, asked_at } = reading;
+    let took = attempt.worker().clock.elapsed().saturating_sub(*asked_at);
+    attempt.instance.vitals.count_response(response.status, took);
     let limit = attempt.view.pool.timeouts.body;
     let patience = attempt.patience(attempt.connection.timer, limit).unless(has_left);
     let mut source = H1Source::new(half, buffer, response.body, &response.fields, patience);

@@ -6,9 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::base::{Share, ZoneId};
 use crate::model::{
-    Admin, Balance, Health, HealthCheck, HealthSettings, Instance, InstanceRow, Life, Limit,
-    MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, Said, ScaleIn, Scaling, SizeOverride,
-    Standing, UpstreamSettings, Window,
+    Admin, Health, Instance, InstanceRow, Life, MachineState, Pool, PoolRow, Said, ScaleIn,
+    Scaling, SizeOverride, Standing, Window,
 };
 use crate::provision::{Call, Resize};
 
@@ -147,12 +146,8 @@ impl Stage {
             ..Window::default()
         };
         let row = PoolRow {
-            pool: Arc::new(pool()),
-            instances: self.rows.clone(),
-            ordered: Vec::new(),
-            desired: 0,
-            demand_rps: 0.0,
             said: self.said.clone(),
+            ..PoolRow::new(Arc::new(pool()), self.rows.clone())
         };
         let (now, retired) = (self.now, self.retired);
         self.sights.send_replace(Some(Sight { now, windows: vec![window], row, retired }));
@@ -177,17 +172,16 @@ impl Stage {
             token: None,
             protected: false,
         });
-        self.rows.push(InstanceRow {
-            instance: Arc::new(Instance {
-                id: id.into(),
-                pool: "web".into(),
-                zone: ZoneId::new(zone),
-                address,
-                weight: 1,
-                vitals: Arc::default(),
-            }),
-            standing: Standing { health, admin: Admin::Enabled, life },
-        });
+        let instance = Instance {
+            id: id.into(),
+            pool: "web".into(),
+            zone: ZoneId::new(zone),
+            address,
+            weight: 1,
+            vitals: Arc::default(),
+        };
+        let standing = Standing { health, admin: Admin::Enabled, life };
+        self.rows.push(InstanceRow::new(Arc::new(instance), standing));
     }
 
     fn counted(&self, what: &str) -> usize {
@@ -198,27 +192,12 @@ impl Stage {
 fn pool() -> Pool {
     let second = Duration::from_secs(1);
     Pool {
-        id: "web".into(),
-        balance: Balance::LeastRequest,
-        max_in_flight: Limit::Unlimited,
-        queue: Queue { max: 0, timeout: second },
-        timeouts: PoolTimeouts::default(),
-        upstream: UpstreamSettings::default(),
-        retry: Retry { attempts: 0, budget: Share(0.2), per_try: None },
         drain_timeout: second * 40,
-        instances: Vec::new(),
-        health: HealthSettings {
-            check: HealthCheck::Tcp,
-            interval: second,
-            timeout: second,
-            rise: 1,
-            fall: 1,
-        },
         scaling: Some(Arc::new(Scaling {
             scale_in: ScaleIn { hold: Duration::ZERO, rate: Share(0.1) },
             ..Scaling::new(2, 6, 100.0)
         })),
-        provisioning: None,
+        ..Pool::new("web".into())
     }
 }
 

@@ -17,9 +17,8 @@ use std::time::Duration;
 
 use crate::base::{Entropy, InstanceId, Ms, Share, ZoneId};
 use crate::model::{
-    Admin, Balance, Health, HealthCheck, HealthSettings, Instance, InstanceRow, Life, Limit,
-    Machine, MachineState, Pool, PoolRow, PoolTimeouts, Queue, Retry, Said, Scaling, ScalingMode,
-    Sight, SizeOverride, Slot, Standing, UpstreamSettings, Window,
+    Admin, Health, Instance, InstanceRow, Life, Limit, Machine, MachineState, Pool, PoolRow, Said,
+    Scaling, ScalingMode, Sight, SizeOverride, Slot, Standing, Window,
 };
 use crate::provision::{Capabilities, Failure, LaunchOrder, Resize};
 use crate::scaling::law::Moment;
@@ -321,21 +320,14 @@ impl World {
     fn sight(&self) -> Sight {
         let listed = self.bodies.iter().filter(|body| body.machine.address.is_some());
         let instances = listed
-            .map(|body| InstanceRow {
-                instance: Arc::clone(&body.instance),
-                standing: body.standing,
-            })
+            .map(|body| InstanceRow::new(Arc::clone(&body.instance), body.standing))
             .collect();
         Sight {
             now: self.now,
             windows: self.windows.iter().copied().collect(),
             row: PoolRow {
-                pool: Arc::new(pool(self.scaling.clone())),
-                instances,
-                ordered: Vec::new(),
-                desired: 0,
-                demand_rps: 0.0,
                 said: self.said.clone(),
+                ..PoolRow::new(Arc::new(pool(self.scaling.clone())), instances)
             },
             retired: self.retired,
         }
@@ -410,24 +402,5 @@ impl Body {
 }
 
 fn pool(scaling: Scaling) -> Pool {
-    Pool {
-        id: "web".into(),
-        balance: Balance::LeastRequest,
-        max_in_flight: Limit::AtMost(200),
-        queue: Queue { max: 1_000, timeout: SECOND * 5 },
-        timeouts: PoolTimeouts::default(),
-        upstream: UpstreamSettings::default(),
-        retry: Retry { attempts: 2, budget: Share(0.2), per_try: None },
-        drain_timeout: SECOND * 60,
-        instances: Vec::new(),
-        health: HealthSettings {
-            check: HealthCheck::Tcp,
-            interval: SECOND * 5,
-            timeout: SECOND * 2,
-            rise: 2,
-            fall: 3,
-        },
-        scaling: Some(Arc::new(scaling)),
-        provisioning: None,
-    }
+    Pool { scaling: Some(Arc::new(scaling)), ..Pool::new("web".into()) }
 }
