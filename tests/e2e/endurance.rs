@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::daemon::{BINARY, Daemon, eventually, free_address};
 use crate::load::Load;
 use crate::origin::Origin;
-use crate::tools::Ended;
+use crate::tools::{Ended, tell};
 
 use slow::{HalfHeads, Slow};
 
@@ -24,11 +24,6 @@ const MIB: u64 = 1 << 20;
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Says something that is seen also when the test passes.
-fn tell(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// A daemon with one HTTP listener before one instance.

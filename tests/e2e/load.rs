@@ -118,17 +118,20 @@ struct Client {
 impl Client {
     async fn run(self) {
         let share = self.index as f64 / self.connections as f64;
-        let pause = |rate: u64| self.connections as f64 / rate.max(1) as f64;
-        let first = pause(self.rate.load(Ordering::Relaxed)) * share;
-        let mut due = tokio::time::Instant::now() + Duration::from_secs_f64(first);
+        let mut pause = self.pause();
+        let mut due = tokio::time::Instant::now() + pause.mul_f64(share);
         let mut stream = None;
         while self.stop.load(Ordering::Relaxed) == 0 {
             // Looked at often, so that a change of rate takes hold at once.
             let step = tokio::time::Instant::now() + Duration::from_millis(50);
             if due > step {
                 tokio::time::sleep_until(step).await;
-                let pause = Duration::from_secs_f64(pause(self.rate.load(Ordering::Relaxed)));
-                due = due.min(tokio::time::Instant::now() + pause);
+                // By the same factor for all: they stay as evenly spread as they were.
+                let (before, now) = (pause, tokio::time::Instant::now());
+                pause = self.pause();
+                if pause != before {
+                    due = now + (due - now).mul_f64(pause.div_duration_f64(before));
+                }
                 continue;
             }
             tokio::time::sleep_until(due).await;
@@ -139,9 +142,15 @@ impl Client {
                 stream = None;
             }
             self.count(outcome, sent);
-            due += Duration::from_secs_f64(pause(self.rate.load(Ordering::Relaxed)));
-            due = due.max(tokio::time::Instant::now());
+            pause = self.pause();
+            due = (due + pause).max(tokio::time::Instant::now());
         }
+    }
+
+    /// Between two requests of this connection.
+    fn pause(&self) -> Duration {
+        let rate = self.rate.load(Ordering::Relaxed).max(1);
+        Duration::from_secs_f64(self.connections as f64 / rate as f64)
     }
 
     fn count(&self, outcome: Result<String, String>, sent: Instant) {

@@ -19,6 +19,7 @@ mod origin;
 mod patience;
 mod proxy_protocol;
 mod reasons;
+mod replay;
 mod retry;
 mod rewrite;
 mod scaling;

@@ -1,13 +1,14 @@
 //! The loop closed: instances come and go by the request rate, and no request fails.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 
 use crate::daemon::{Daemon, eventually, free_address, free_port, is_alive, signal_all};
 use crate::load::Load;
 use crate::origin::Origin;
+use crate::tools::tell;
 
 /// A provisioned pool of whoami instances that serve 60 requests a second and are to carry 40.
 pub fn pool(bind: SocketAddr, more: &str) -> String {
@@ -45,18 +46,14 @@ fn a_step_is_met_at_once_and_given_back_slowly_without_a_failed_request() {
     let bind = free_address();
     let daemon = ready(&pool(bind, ""));
     assert_eq!(zones(&daemon), [1, 1, 1]);
-    let load = Load::start(bind, 100, 60);
+    let load = Load::start(bind, 100, 80);
     std::thread::sleep(Duration::from_secs(4));
-    assert_eq!(daemon.eligible("web"), 3, "half of what three are set to carry changes nothing");
+    assert_eq!(daemon.eligible("web"), 3, "less than three are set to carry changes nothing");
 
-    let step = Instant::now();
-    load.set_rate(4 * 3 * 40);
-    let ordered = eventually("instances are ordered", Duration::from_secs(10), || {
-        (daemon.instances("web").len() > 3).then(|| step.elapsed())
-    });
-    assert!(ordered < Duration::from_secs(3), "ordered after {ordered:?}");
+    let step = SystemTime::now();
+    load.set_rate(5 * 80);
     eventually("the pool has grown to carry the load", Duration::from_secs(20), || {
-        (daemon.eligible("web") >= 11).then_some(())
+        (daemon.eligible("web") >= 10).then_some(())
     });
     let spread = zones(&daemon);
     assert!(
@@ -79,11 +76,16 @@ fn a_step_is_met_at_once_and_given_back_slowly_without_a_failed_request() {
 
     let journal = daemon.json("/api/v1/pools/web/scaling?limit=100");
     let decisions = journal["decisions"].as_array().expect("decisions");
-    let launch = decisions.iter().find(|d| d["action"] == "launch" && d["from"] == 3);
+    let launch = decisions.iter().rfind(|d| d["action"] == "launch" && d["from"] == 3);
     let launch = launch.unwrap_or_else(|| panic!("a launch from 3 in {decisions:?}"));
     assert!(
         launch["to"].as_u64() > Some(3) && launch["reason"].as_str().is_some_and(|r| !r.is_empty())
     );
+    let decided = Duration::from_secs_f64(launch["t"].as_f64().expect("seconds"));
+    let decided = SystemTime::UNIX_EPOCH + decided;
+    let after = decided.duration_since(step).expect("nothing was ordered before the step");
+    tell(&format!("a step to five times the load: ordered after {after:.2?}"));
+    assert!(after < Duration::from_secs(2), "ordered after {after:?}: {launch}");
     assert!(launch["terms"].as_object().is_some_and(|terms| !terms.is_empty()), "{launch}");
     assert!(decisions.iter().any(|d| d["action"] == "drain"), "{decisions:?}");
     assert!(daemon.metric("tidegate_scaling_decisions_total", "pool=\"web\"") >= 2.0);

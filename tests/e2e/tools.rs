@@ -23,9 +23,14 @@ pub fn has(tool: &str, package: &str) -> bool {
     found
 }
 
-/// Says why a test was left out. Not by `eprintln`, which is swallowed when a test passes.
+/// Says why a test was left out.
 pub fn skipped(why: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+    tell(&format!("SKIPPED: {why}"));
+}
+
+/// Says something that is seen also when the test passes: what `eprintln` says is swallowed then.
+pub fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// A process that ends with its test.
