@@ -16,7 +16,7 @@ use crate::tools::tell;
 /// World Cup had thirteen times its traffic within two minutes, and lost it again within six.
 ///
 /// M. Arlitt and T. Jin, "1998 World Cup Web Site Access Logs", August 1998, Internet Traffic Archive
-/// (<https://ita.ee.lbl.gov/html/contrib/WorldCup.html>, with their disclaimer), Copyright (C) 1997, 1998,
+/// (<https://ita.ee.lbl.gov/html/contrib/WorldCup.html>; the notice is in replay/NOTICE.md), Copyright (C) 1997, 1998,
 /// 1999 Hewlett-Packard Company; counted by the minute in github.com/nimamahmoudi/worldcup98-dataset.
 const HOUR: &str = include_str!("replay/flash.csv");
 
