@@ -33,8 +33,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const LEARNT: &str = "learnt/1";
 const REMEMBER_EVERY: Duration = Duration::from_secs(60);
 
-/// The key of the tally in the history.
+/// The keys of the tally, and of what was settled.
 const TALLY: &str = "tally/1";
+const SETTLED: &str = "settled/1";
 /// Calls to a provider at one time, over those that wait for their turn.
 const CALLS_AT_ONCE: usize = 16;
 
@@ -122,12 +123,14 @@ impl Agent {
     /// tell its orders from those of an earlier life.
     pub fn new(pool: PoolId, connections: Connections, clock: Clock, nonce: u64) -> Self {
         let capabilities = connections.provisioner.borrow().capabilities();
-        let tally = connections.history.load(&pool, TALLY);
-        let tally = tally.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let history = &connections.history;
+        let tally = history.recall(&pool, TALLY).unwrap_or_default();
         let mut scaler = Scaler::new(&pool, nonce);
-        let learnt = connections.history.load(&pool, LEARNT);
-        if let Some(learnt) = learnt.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+        if let Some(learnt) = history.recall(&pool, LEARNT) {
             scaler.recall(learnt);
+        }
+        if let Some(settled) = history.recall(&pool, SETTLED) {
+            scaler.resume(settled);
         }
         Self {
             scaler,
@@ -141,7 +144,7 @@ impl Agent {
             open: BTreeMap::new(),
             outcomes: Outcomes::default(),
             said: (ScalingMode::Enforce, None),
-            tally: tally.unwrap_or_default(),
+            tally,
             now: Ms::ZERO,
             desired: 0,
             blind: false,
@@ -260,9 +263,9 @@ impl Agent {
         }
     }
 
-    /// The tally goes on where it was when recommendations begin again.
-    /// Puts what was learnt into the history, once a minute.
+    /// Puts what was settled into the history, and once a minute what was learnt.
     fn remember(&mut self) {
+        self.connections.history.save_soon(&self.pool, SETTLED, self.scaler.settled());
         if self.now.since(self.remembered) < REMEMBER_EVERY {
             return;
         }
@@ -272,6 +275,7 @@ impl Agent {
         }
     }
 
+    /// The tally goes on where it was when recommendations begin again.
     fn add_up(&mut self, more: Option<Tally>) {
         if let Some(more) = &more {
             self.tally = self.tally.plus(*more);

@@ -60,5 +60,5 @@ pub use agent::{Agent, Connections, OperationObserver};
 pub use history::{History, OnError};
 pub use journal::{Journal, Record};
 pub use plan::Plan;
-pub use scaler::Scaler;
+pub use scaler::{Scaler, Settled};
 pub use tally::Tally;

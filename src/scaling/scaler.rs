@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::{InstanceId, Ms, PoolId, ZoneId};
 use crate::model::{Machine, MachineState, Scaling, ScalingMode, Sight, ZoneBalance};
 use crate::provision::{Capabilities, Failure, LaunchOrder};
@@ -27,8 +29,7 @@ pub struct Scaler {
     law: Law,
     roster: Roster,
     trouble: Trouble,
-    resizer: Resizer,
-    roll: Roll,
+    settled: Settled,
     orders: Orders,
     refusals: Refusals,
     /// How many were in the last list.
@@ -37,6 +38,15 @@ pub struct Scaler {
     recommended: Recommended,
     /// What the last decision was made from.
     facts: Option<Facts>,
+}
+
+/// What was settled of the make of instances: which rolls were given up, and which size was taken. It
+/// holds until the config says something else, so it is to be kept beyond a restart as soon as it is so.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settled {
+    roll: Roll,
+    resizer: Resizer,
 }
 
 /// What one decision looks at.
@@ -66,8 +76,7 @@ impl Scaler {
             law: Law::default(),
             roster: Roster::default(),
             trouble: Trouble::default(),
-            resizer: Resizer::default(),
-            roll: Roll::default(),
+            settled: Settled::default(),
             orders: Orders::new(pool, nonce),
             refusals: Refusals::default(),
             listed: 0,
@@ -114,14 +123,14 @@ impl Scaler {
         if let Some(size) = sight.row.said.size {
             facts.want.set_by_hand(size.desired, scaling);
         }
-        if self.roll.is_open() {
+        if self.settled.roll.is_open() {
             // Nothing shrinks before its batch is done.
             facts.count.removable = 0;
         }
         let count = self.recommended.count(facts.count);
         let verdict = self.law.settle(now, &facts.want, scaling, &count, found.outage);
-        let roll = self.roll.step(&Look {
-            now,
+        let roll = self.settled.roll.step(&Look {
+            now: moment,
             members: &members,
             count: &facts.count,
             desired: verdict.desired,
@@ -205,6 +214,16 @@ impl Scaler {
         self.law.recall(learnt);
     }
 
+    /// What was settled, to be kept beyond a restart.
+    pub fn settled(&self) -> &Settled {
+        &self.settled
+    }
+
+    /// Goes on from what was settled before a restart.
+    pub fn resume(&mut self, settled: Settled) {
+        self.settled = settled;
+    }
+
     /// Whether nothing was ordered that may still appear in the list.
     pub fn nothing_ordered(&self) -> bool {
         self.orders.unseen() == 0
@@ -219,8 +238,8 @@ impl Scaler {
         capabilities: &Capabilities,
         members: &mut [Member<'_>],
     ) -> Fresh {
-        let size = self.resizer.size(scaling, machines).map(|size| size.name.to_string());
-        let aim = self.roll.aim(&Make { size, model: capabilities.model.clone() });
+        let size = self.settled.resizer.size(scaling, machines).map(|size| size.name.to_string());
+        let aim = self.settled.roll.aim(&Make { size, model: capabilities.model.clone() });
         for member in members {
             member.units = scaling.units_of(member.machine.size.as_deref());
             member.old = !aim.fits(member.machine);
@@ -337,7 +356,7 @@ impl Scaler {
             && count.draining == 0
             && count.healthy == scene.verdict.desired
             && !scene.found.outage
-            && !self.roll.is_going();
+            && !self.settled.roll.is_going();
         let Some((to, from)) = zones.imbalance().filter(|_| settled) else { return };
         // The surplus must be able to leave, or launches would never end.
         let can_leave = |member: &Member<'_>| {
@@ -377,10 +396,11 @@ impl Scaler {
         let sizes = &facts.scaling.sizes;
         let present =
             sizes.iter().find(|size| scene.fresh.size.as_deref() == Some(size.name.as_str()));
-        let present = present.filter(|_| !self.roll.is_going());
+        let present = present.filter(|_| !self.settled.roll.is_going());
         let zones = scene.capabilities.zones.len() as u32;
         let wanted = facts.want.exact;
-        if let Some(advice) = self.resizer.watch(scene.now, &facts.scaling, present, wanted, zones)
+        if let Some(advice) =
+            self.settled.resizer.watch(scene.now, &facts.scaling, present, wanted, zones)
         {
             plan.records.push(facts.record("resize", "resize", 0, advice.reason));
         }
