@@ -3,13 +3,16 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::{Share, SizeId};
 use crate::model::pool::Limit;
 use crate::model::rule::Rule;
 use crate::model::schedule::Schedule;
 
 /// What the agent does with what it decides.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ScalingMode {
     /// It is carried out.
     Enforce,

@@ -33,8 +33,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const LEARNT: &str = "learnt/1";
 const REMEMBER_EVERY: Duration = Duration::from_secs(60);
 
-/// The keys of the tally, and of what was settled.
+/// The keys of the tally, of what the config and operators last said, and of what was settled.
 const TALLY: &str = "tally/1";
+const SAID: &str = "said/1";
 const SETTLED: &str = "settled/1";
 /// Calls to a provider at one time, over those that wait for their turn.
 const CALLS_AT_ONCE: usize = 16;
@@ -125,6 +126,7 @@ impl Agent {
         let capabilities = connections.provisioner.borrow().capabilities();
         let history = &connections.history;
         let tally = history.recall(&pool, TALLY).unwrap_or_default();
+        let said = history.recall(&pool, SAID).unwrap_or((ScalingMode::Enforce, None));
         let mut scaler = Scaler::new(&pool, nonce);
         if let Some(learnt) = history.recall(&pool, LEARNT) {
             scaler.recall(learnt);
@@ -143,7 +145,7 @@ impl Agent {
             turns: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
             open: BTreeMap::new(),
             outcomes: Outcomes::default(),
-            said: (ScalingMode::Enforce, None),
+            said,
             tally,
             now: Ms::ZERO,
             desired: 0,
@@ -224,12 +226,14 @@ impl Agent {
         self.carry_out(plan, deadline, &provisioner).await
     }
 
-    /// What the config and operators say begins or ends: that is in the journal as well.
+    /// What the config and operators say begins or ends: that is in the journal as well. What went on
+    /// through a restart did neither.
     fn hear(&mut self, sight: &Sight) {
         let mode =
             sight.row.pool.scaling.as_ref().map_or(ScalingMode::Enforce, |scaling| scaling.mode);
         let now = (mode, sight.row.said.size);
         let before = std::mem::replace(&mut self.said, now);
+        self.connections.history.save_soon(&self.pool, SAID, &now);
         if before.0 != mode {
             let reason = match mode {
                 ScalingMode::Enforce => "what is decided is carried out from now on",
