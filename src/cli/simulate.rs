@@ -13,14 +13,12 @@ use crate::base::unit::parse_duration;
 use crate::cli::args::ConfigArgs;
 use crate::cli::{Exit, Failure, config_file, print};
 use crate::model::Scaling;
+use crate::scaling::STEADY;
 use crate::scaling::simulate::drive::{DriveError, drive};
 use crate::scaling::simulate::queue::Model;
 use crate::scaling::simulate::rivals::TARGET;
 use crate::scaling::simulate::trace::{self, Trace};
 use crate::scaling::simulate::{Setting, simulate};
-
-/// The share of its capacity that an instance is taken to be set to, unless its capacity is given.
-const USUAL_SHARE: f64 = 0.82;
 
 /// A run of fewer days is over before anybody wonders.
 const LONG_DAYS: f64 = 1.5;
@@ -197,7 +195,7 @@ impl ReplayArgs {
         let whole = |duration: Duration| {
             u32::try_from(duration.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX)
         };
-        let stated = scaling.stated_rate().map(|rate| rate / USUAL_SHARE);
+        let stated = scaling.stated_rate().map(|rate| rate / STEADY);
         let capacity = self.capacity.or(stated).ok_or_else(|| {
             let why = "the pool states no rate per instance: say what one takes with --capacity";
             Failure::new(Exit::Input, why)

@@ -61,4 +61,5 @@ pub use history::{History, OnError};
 pub use journal::{Journal, Record};
 pub use plan::Plan;
 pub use scaler::{Scaler, Settled};
+pub use size::STEADY;
 pub use tally::Tally;

@@ -16,7 +16,7 @@ use crate::scaling::roster::Count;
 
 /// An operator states what an instance carries in steady state, which is this share of what it takes at
 /// most: beyond, waiting times rise steeply (M/M/c).
-pub(super) const STEADY: f64 = 0.82;
+pub const STEADY: f64 = 0.82;
 /// A smaller size is taken only if it carries this much of the demand…
 const ROOM: f64 = 1.03;
 /// …and is smaller by this share…
