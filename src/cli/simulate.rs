@@ -52,7 +52,8 @@ pub(super) struct SimulateArgs {
 #[derive(PartialEq, Debug, Args)]
 #[group(id = "replay", multiple = true, conflicts_with = "drive")]
 pub(super) struct ReplayArgs {
-    /// Requests a second that an instance takes at most [default: the pool's target / 0.82]
+    /// Requests a second that an instance (a unit of it, where sizes have units) takes at most [default:
+    /// the pool's target / 0.82]
     #[arg(long, value_name = "RPS", value_parser = parse_positive, help_heading = INSTANCE)]
     pub capacity: Option<f64>,
     /// From the order of an instance to its first request
@@ -79,7 +80,7 @@ pub(super) struct ReplayArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "2s",
         help_heading = INSTANCE)]
     pub shed_wait: Duration,
-    /// Requests that an instance works on at a time (M/M/k)
+    /// Requests that an instance (or a unit of it) works on at a time (M/M/k)
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=10_000),
         default_value_t = 8, help_heading = INSTANCE)]
     pub workers: u32,
@@ -158,7 +159,8 @@ fn replay(args: &SimulateArgs, path: &Path, scaling: Arc<Scaling>) -> Result<(),
         Trace::parse(&text).and_then(|trace| trace.rates(args.replay.days)).map_err(input)?;
     if let Some(peak) = args.replay.peak {
         let full = model.capacity * TARGET;
-        trace::scale(&mut rates, f64::from(peak) * full, f64::from(scaling.max) * full);
+        let most = f64::from(*scaling.instances().end());
+        trace::scale(&mut rates, f64::from(peak) * full, most * full);
     }
     let (from, to) = trace::section(rates.len(), args.replay.from, args.replay.hours)
         .map_err(|why| Failure::new(Exit::Input, why))?;
@@ -200,9 +202,10 @@ impl ReplayArgs {
             let why = "the pool states no rate per instance: say what one takes with --capacity";
             Failure::new(Exit::Input, why)
         })?;
+        let units = scaling.unit();
         Ok(Model {
-            capacity,
-            workers: self.workers,
+            capacity: capacity * f64::from(units),
+            workers: self.workers.saturating_mul(units),
             boot_s: self.boot.as_secs_f64(),
             boot_spread: self.boot_spread.0,
             warm_up_s: whole(self.warm_up),

@@ -64,10 +64,25 @@ pub struct Presence {
     pub zones: u32,
 }
 
+impl Presence {
+    /// The same of instances that have so many units each.
+    fn in_units(self, units: u32) -> Self {
+        let times = |count: u32| count.saturating_mul(units);
+        Self {
+            pending: times(self.pending),
+            warming: times(self.warming),
+            ready: times(self.ready),
+            draining: times(self.draining),
+            unhealthy: times(self.unhealthy),
+            zones: self.zones,
+        }
+    }
+}
+
 /// What the law says.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Sizing {
-    /// How many should exist: pending, warming and ready.
+    /// How many instances should exist: pending, warming and ready.
     pub desired: u32,
     /// Which term decided.
     pub winner: &'static str,
@@ -109,7 +124,8 @@ pub struct Learnt {
 }
 
 impl Law {
-    /// What follows from one more second.
+    /// What follows from one more second. Both who is there and the answer are in instances of the size
+    /// that is set; what is between is in units.
     pub fn decide(
         &mut self,
         moment: Moment,
@@ -117,6 +133,8 @@ impl Law {
         presence: &Presence,
         scaling: &Arc<Scaling>,
     ) -> Sizing {
+        let unit = scaling.unit();
+        let presence = &presence.in_units(unit);
         self.see(moment, 1.0, second, presence, scaling);
         let scaling = &self.in_force(moment, scaling);
         let count = Count {
@@ -130,6 +148,7 @@ impl Law {
         let mut want = self.want(count.healthy, scaling, &[]);
         let per_instance = want.per_instance;
         reserve::keep(&mut want, self.estimate().rps(), per_instance, scaling, presence.zones);
+        let want = want.in_whole(unit);
         let verdict = self.settle(moment.now, &want, scaling, &count, false);
         let facts = Facts { estimate: self.estimate(), want, count, scaling: Arc::clone(scaling) };
         let (from, to) = (count.carrying(), verdict.desired);
@@ -140,7 +159,8 @@ impl Law {
             None => format!("{from}→{to}: {words}"),
         };
         let terms = facts.terms();
-        Sizing { desired: to, winner: facts.want.winner, terms, clamps: facts.want.clamps, reason }
+        let (desired, winner) = (to.div_ceil(unit), facts.want.winner);
+        Sizing { desired, winner, terms, clamps: facts.want.clamps, reason }
     }
 
     /// Takes those of `windows` (oldest first) that it has not seen. The wall clock is that of the
