@@ -113,6 +113,10 @@ pub struct Learnt {
     pub minutes: Vec<VecDeque<f64>>,
     /// How far off that was of late, as a share of the rate.
     pub error: Option<f64>,
+    /// The rate by the minute of the week, of the last weeks (from the first of 1970, a Thursday).
+    pub week: Vec<VecDeque<f64>>,
+    /// How far off that was of late.
+    pub week_error: Option<f64>,
     /// By what factors traffic grew within a lead time, in the last hours.
     pub growth: VecDeque<f64>,
     /// How long the last launches took until they served, in seconds.
