@@ -19,7 +19,8 @@ use crate::scaling::reserve;
 use crate::scaling::roster::Count;
 use crate::scaling::rules::{Rules, Sample};
 use crate::scaling::schedule;
-use crate::scaling::size::{self, Known, Size, Verdict, Want};
+use crate::scaling::size::{Size, Verdict};
+use crate::scaling::want::{self, Known, Want};
 
 /// When something is decided.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -278,7 +279,7 @@ impl Law {
     ) -> Want {
         let known =
             Known { serving, capacity: self.capacity.per_instance(), by_rules: self.by_rules };
-        size::want(&self.demand.estimate(), known, scaling, ceilings)
+        want::want(&self.demand.estimate(), known, scaling, ceilings)
     }
 
     /// What is to become of the size.
