@@ -13,14 +13,12 @@ use crate::base::unit::parse_duration;
 use crate::cli::args::ConfigArgs;
 use crate::cli::{Exit, Failure, config_file, print};
 use crate::model::Scaling;
+use crate::scaling::STEADY;
 use crate::scaling::simulate::drive::{DriveError, drive};
 use crate::scaling::simulate::queue::Model;
 use crate::scaling::simulate::rivals::TARGET;
 use crate::scaling::simulate::trace::{self, Trace};
 use crate::scaling::simulate::{Setting, simulate};
-
-/// The share of its capacity that an instance is taken to be set to, unless its capacity is given.
-const USUAL_SHARE: f64 = 0.82;
 
 /// A run of fewer days is over before anybody wonders.
 const LONG_DAYS: f64 = 1.5;
@@ -54,7 +52,8 @@ pub(super) struct SimulateArgs {
 #[derive(PartialEq, Debug, Args)]
 #[group(id = "replay", multiple = true, conflicts_with = "drive")]
 pub(super) struct ReplayArgs {
-    /// Requests a second that an instance takes at most [default: the pool's target / 0.82]
+    /// Requests a second that an instance (a unit of it, where sizes have units) takes at most [default:
+    /// the pool's target / 0.82]
     #[arg(long, value_name = "RPS", value_parser = parse_positive, help_heading = INSTANCE)]
     pub capacity: Option<f64>,
     /// From the order of an instance to its first request
@@ -81,7 +80,7 @@ pub(super) struct ReplayArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "2s",
         help_heading = INSTANCE)]
     pub shed_wait: Duration,
-    /// Requests that an instance works on at a time (M/M/k)
+    /// Requests that an instance (or a unit of it) works on at a time (M/M/k)
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=10_000),
         default_value_t = 8, help_heading = INSTANCE)]
     pub workers: u32,
@@ -160,7 +159,8 @@ fn replay(args: &SimulateArgs, path: &Path, scaling: Arc<Scaling>) -> Result<(),
         Trace::parse(&text).and_then(|trace| trace.rates(args.replay.days)).map_err(input)?;
     if let Some(peak) = args.replay.peak {
         let full = model.capacity * TARGET;
-        trace::scale(&mut rates, f64::from(peak) * full, f64::from(scaling.max) * full);
+        let most = f64::from(*scaling.instances().end());
+        trace::scale(&mut rates, f64::from(peak) * full, most * full);
     }
     let (from, to) = trace::section(rates.len(), args.replay.from, args.replay.hours)
         .map_err(|why| Failure::new(Exit::Input, why))?;
@@ -197,14 +197,15 @@ impl ReplayArgs {
         let whole = |duration: Duration| {
             u32::try_from(duration.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX)
         };
-        let stated = scaling.stated_rate().map(|rate| rate / USUAL_SHARE);
+        let stated = scaling.stated_rate().map(|rate| rate / STEADY);
         let capacity = self.capacity.or(stated).ok_or_else(|| {
             let why = "the pool states no rate per instance: say what one takes with --capacity";
             Failure::new(Exit::Input, why)
         })?;
+        let units = scaling.unit();
         Ok(Model {
-            capacity,
-            workers: self.workers,
+            capacity: capacity * f64::from(units),
+            workers: self.workers.saturating_mul(units),
             boot_s: self.boot.as_secs_f64(),
             boot_spread: self.boot_spread.0,
             warm_up_s: whole(self.warm_up),

@@ -1,7 +1,10 @@
 //! What is set for the scaling agent of a pool. Made by `config`, which guarantees the invariants
 //! noted here.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::base::{Share, SizeId};
 use crate::model::pool::Limit;
@@ -9,7 +12,8 @@ use crate::model::rule::Rule;
 use crate::model::schedule::Schedule;
 
 /// What the agent does with what it decides.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ScalingMode {
     /// It is carried out.
     Enforce,
@@ -228,6 +232,17 @@ impl Scaling {
         known.map_or(1, |known| known.units.max(1))
     }
 
+    /// How much an instance of the size that is set carries.
+    pub fn unit(&self) -> u32 {
+        self.units_of(self.size.as_ref().map(|size| size.name.as_str()))
+    }
+
+    /// The least and the most instances of that size: `min` and `max` are in units.
+    pub fn instances(&self) -> RangeInclusive<u32> {
+        let most = (self.max / self.unit()).max(1);
+        self.min.div_ceil(self.unit()).min(most)..=most
+    }
+
     /// The rate per instance that the operator states, if any.
     pub fn stated_rate(&self) -> Option<f64> {
         self.target_requests_per_second?.stated()
@@ -237,6 +252,22 @@ impl Scaling {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_are_in_units_and_instances_are_whole() {
+        for (min, max, units, expected) in [
+            (2, 9, None, 2..=9),
+            (3, 9, Some(2), 2..=4),
+            (0, 3, Some(4), 0..=1),
+            (3, 3, Some(2), 1..=1),
+        ] {
+            let name = SizeId::new("m");
+            let sizes = Vec::from_iter(units.map(|units| SizeClass { name, units, cost: 1.0 }));
+            let size = sizes.first().cloned();
+            let scaling = Scaling { size, sizes, ..Scaling::new(min, max, 70.0) };
+            assert_eq!(scaling.instances(), expected, "{min} to {max} of {units:?}");
+        }
+    }
 
     #[test]
     fn standby_is_rounded_up() {

@@ -33,8 +33,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const LEARNT: &str = "learnt/1";
 const REMEMBER_EVERY: Duration = Duration::from_secs(60);
 
-/// The key of the tally in the history.
+/// The keys of the tally, of what the config and operators last said, and of what was settled.
 const TALLY: &str = "tally/1";
+const SAID: &str = "said/1";
+const SETTLED: &str = "settled/1";
 /// Calls to a provider at one time, over those that wait for their turn.
 const CALLS_AT_ONCE: usize = 16;
 
@@ -122,12 +124,15 @@ impl Agent {
     /// tell its orders from those of an earlier life.
     pub fn new(pool: PoolId, connections: Connections, clock: Clock, nonce: u64) -> Self {
         let capabilities = connections.provisioner.borrow().capabilities();
-        let tally = connections.history.load(&pool, TALLY);
-        let tally = tally.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let history = &connections.history;
+        let tally = history.recall(&pool, TALLY).unwrap_or_default();
+        let said = history.recall(&pool, SAID).unwrap_or((ScalingMode::Enforce, None));
         let mut scaler = Scaler::new(&pool, nonce);
-        let learnt = connections.history.load(&pool, LEARNT);
-        if let Some(learnt) = learnt.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+        if let Some(learnt) = history.recall(&pool, LEARNT) {
             scaler.recall(learnt);
+        }
+        if let Some(settled) = history.recall(&pool, SETTLED) {
+            scaler.resume(settled);
         }
         Self {
             scaler,
@@ -140,8 +145,8 @@ impl Agent {
             turns: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
             open: BTreeMap::new(),
             outcomes: Outcomes::default(),
-            said: (ScalingMode::Enforce, None),
-            tally: tally.unwrap_or_default(),
+            said,
+            tally,
             now: Ms::ZERO,
             desired: 0,
             blind: false,
@@ -221,12 +226,14 @@ impl Agent {
         self.carry_out(plan, deadline, &provisioner).await
     }
 
-    /// What the config and operators say begins or ends: that is in the journal as well.
+    /// What the config and operators say begins or ends: that is in the journal as well. What went on
+    /// through a restart did neither.
     fn hear(&mut self, sight: &Sight) {
         let mode =
             sight.row.pool.scaling.as_ref().map_or(ScalingMode::Enforce, |scaling| scaling.mode);
         let now = (mode, sight.row.said.size);
         let before = std::mem::replace(&mut self.said, now);
+        self.connections.history.save_soon(&self.pool, SAID, &now);
         if before.0 != mode {
             let reason = match mode {
                 ScalingMode::Enforce => "what is decided is carried out from now on",
@@ -260,9 +267,9 @@ impl Agent {
         }
     }
 
-    /// The tally goes on where it was when recommendations begin again.
-    /// Puts what was learnt into the history, once a minute.
+    /// Puts what was settled into the history, and once a minute what was learnt.
     fn remember(&mut self) {
+        self.connections.history.save_soon(&self.pool, SETTLED, self.scaler.settled());
         if self.now.since(self.remembered) < REMEMBER_EVERY {
             return;
         }
@@ -272,6 +279,7 @@ impl Agent {
         }
     }
 
+    /// The tally goes on where it was when recommendations begin again.
     fn add_up(&mut self, more: Option<Tally>) {
         if let Some(more) = &more {
             self.tally = self.tally.plus(*more);

@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::base::PoolId;
 use crate::scaling::journal::{self, Journal, Record};
@@ -58,6 +60,8 @@ struct Kept {
 #[derive(Debug)]
 struct Learnt {
     bytes: Vec<u8>,
+    /// Whether it is not to wait for the minute.
+    soon: bool,
     saved: bool,
 }
 
@@ -110,8 +114,13 @@ impl History {
         Arc::clone(lock(&self.kept).journals.entry(pool.clone()).or_default())
     }
 
-    /// What was saved for `pool` under `key`. The bytes are the caller's business: a change of
-    /// their layout is a change of the key (`profile/1`, `profile/2`).
+    /// What was saved for `pool` under `key`, if it makes sense. A change of its layout is a change of the
+    /// key (`profile/1`, `profile/2`).
+    pub fn recall<T: DeserializeOwned>(&self, pool: &PoolId, key: &str) -> Option<T> {
+        serde_json::from_slice(&self.load(pool, key)?).ok()
+    }
+
+    /// The same as bytes.
     pub fn load(&self, pool: &PoolId, key: &str) -> Option<Vec<u8>> {
         let kept = lock(&self.kept);
         kept.learnt.get(&(pool.clone(), key.to_owned())).map(|learnt| learnt.bytes.clone())
@@ -125,8 +134,20 @@ impl History {
             (self.on_error)();
             return;
         }
-        let mut kept = lock(&self.kept);
-        kept.learnt.insert((pool.clone(), key.to_owned()), Learnt { bytes, saved: false });
+        self.keep(pool, key, Learnt { bytes, soon: false, saved: false });
+    }
+
+    /// Keeps `value` for `pool` under `key` as [`Self::save`] does, and it reaches the file within a
+    /// second. The same again writes nothing.
+    pub fn save_soon(&self, pool: &PoolId, key: &str, value: &impl Serialize) {
+        let Ok(bytes) = serde_json::to_vec(value) else { return };
+        if self.load(pool, key).is_none_or(|before| before != bytes) {
+            self.keep(pool, key, Learnt { bytes, soon: true, saved: false });
+        }
+    }
+
+    fn keep(&self, pool: &PoolId, key: &str, learnt: Learnt) {
+        lock(&self.kept).learnt.insert((pool.clone(), key.to_owned()), learnt);
     }
 
     /// The pool is gone for good.
@@ -149,8 +170,8 @@ impl History {
         }
     }
 
-    /// Writes the records that are new or changed, and if `learnt` what was saved, and waits until
-    /// the disk has it.
+    /// Writes what is new or changed, what may wait for the minute only if `learnt`, and waits until the
+    /// disk has it.
     pub fn write(&self, learnt: bool) {
         let mut file = lock(&self.file);
         if !self.ready(&mut file) {
@@ -232,7 +253,8 @@ impl Kept {
                 batch.records.push((pool.clone(), records, oldest));
             }
         }
-        let unsaved = self.learnt.iter_mut().filter(|(_, value)| learnt && !value.saved);
+        let unsaved =
+            self.learnt.iter_mut().filter(|(_, value)| (learnt || value.soon) && !value.saved);
         for (key, value) in unsaved {
             value.saved = true;
             batch.learnt.push((key.clone(), value.bytes.clone()));
@@ -301,7 +323,7 @@ fn read(database: &Database) -> Result<Kept, redb::Error> {
     for entry in transaction.open_table(LEARNT)?.iter()? {
         let (key, value) = entry?;
         let (pool, key) = key.value();
-        let learnt = Learnt { bytes: value.value().to_owned(), saved: true };
+        let learnt = Learnt { bytes: value.value().to_owned(), soon: false, saved: true };
         kept.learnt.insert((PoolId::new(pool), key.to_owned()), learnt);
     }
     Ok(kept)

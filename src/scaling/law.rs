@@ -19,7 +19,8 @@ use crate::scaling::reserve;
 use crate::scaling::roster::Count;
 use crate::scaling::rules::{Rules, Sample};
 use crate::scaling::schedule;
-use crate::scaling::size::{self, Known, Size, Verdict, Want};
+use crate::scaling::size::{Size, Verdict};
+use crate::scaling::want::{self, Known, Want};
 
 /// When something is decided.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,10 +65,25 @@ pub struct Presence {
     pub zones: u32,
 }
 
+impl Presence {
+    /// The same of instances that have so many units each.
+    fn in_units(self, units: u32) -> Self {
+        let times = |count: u32| count.saturating_mul(units);
+        Self {
+            pending: times(self.pending),
+            warming: times(self.warming),
+            ready: times(self.ready),
+            draining: times(self.draining),
+            unhealthy: times(self.unhealthy),
+            zones: self.zones,
+        }
+    }
+}
+
 /// What the law says.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Sizing {
-    /// How many should exist: pending, warming and ready.
+    /// How many instances should exist: pending, warming and ready.
     pub desired: u32,
     /// Which term decided.
     pub winner: &'static str,
@@ -98,6 +114,10 @@ pub struct Learnt {
     pub minutes: Vec<VecDeque<f64>>,
     /// How far off that was of late, as a share of the rate.
     pub error: Option<f64>,
+    /// The rate by the minute of the week, of the last weeks (from the first of 1970, a Thursday).
+    pub week: Vec<VecDeque<f64>>,
+    /// How far off that was of late.
+    pub week_error: Option<f64>,
     /// By what factors traffic grew within a lead time, in the last hours.
     pub growth: VecDeque<f64>,
     /// How long the last launches took until they served, in seconds.
@@ -109,7 +129,8 @@ pub struct Learnt {
 }
 
 impl Law {
-    /// What follows from one more second.
+    /// What follows from one more second. Both who is there and the answer are in instances of the size
+    /// that is set; what is between is in units.
     pub fn decide(
         &mut self,
         moment: Moment,
@@ -117,6 +138,8 @@ impl Law {
         presence: &Presence,
         scaling: &Arc<Scaling>,
     ) -> Sizing {
+        let unit = scaling.unit();
+        let presence = &presence.in_units(unit);
         self.see(moment, 1.0, second, presence, scaling);
         let scaling = &self.in_force(moment, scaling);
         let count = Count {
@@ -130,6 +153,7 @@ impl Law {
         let mut want = self.want(count.healthy, scaling, &[]);
         let per_instance = want.per_instance;
         reserve::keep(&mut want, self.estimate().rps(), per_instance, scaling, presence.zones);
+        let want = want.in_whole(unit);
         let verdict = self.settle(moment.now, &want, scaling, &count, false);
         let facts = Facts { estimate: self.estimate(), want, count, scaling: Arc::clone(scaling) };
         let (from, to) = (count.carrying(), verdict.desired);
@@ -140,7 +164,8 @@ impl Law {
             None => format!("{from}→{to}: {words}"),
         };
         let terms = facts.terms();
-        Sizing { desired: to, winner: facts.want.winner, terms, clamps: facts.want.clamps, reason }
+        let (desired, winner) = (to.div_ceil(unit), facts.want.winner);
+        Sizing { desired, winner, terms, clamps: facts.want.clamps, reason }
     }
 
     /// Takes those of `windows` (oldest first) that it has not seen. The wall clock is that of the
@@ -254,7 +279,7 @@ impl Law {
     ) -> Want {
         let known =
             Known { serving, capacity: self.capacity.per_instance(), by_rules: self.by_rules };
-        size::want(&self.demand.estimate(), known, scaling, ceilings)
+        want::want(&self.demand.estimate(), known, scaling, ceilings)
     }
 
     /// What is to become of the size.

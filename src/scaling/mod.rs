@@ -11,7 +11,8 @@
 //! - `capacity`: what one instance takes, where nobody says
 //! - `roster`: who is there, from the provider's list joined with the pool's standings
 //! - `replacement`: what is broken, and whether replacing it would help
-//! - `size`: how many instances there should be, and how fast their number may fall
+//! - `want`: how many instances the demand asks for now
+//! - `size`: how many there should be after those of before, and how fast their number may fall
 //! - `orders`: what was ordered and is not seen yet; which zones take orders
 //! - `placement`: in which zone to launch, which instance to drain
 //! - [`schedule`]: what holds by the clock, and what must be launched ahead of it
@@ -52,6 +53,7 @@ pub mod schedule;
 pub mod simulate;
 mod size;
 mod tally;
+mod want;
 
 #[cfg(test)]
 mod world;
@@ -60,5 +62,6 @@ pub use agent::{Agent, Connections, OperationObserver};
 pub use history::{History, OnError};
 pub use journal::{Journal, Record};
 pub use plan::Plan;
-pub use scaler::Scaler;
+pub use scaler::{Scaler, Settled};
 pub use tally::Tally;
+pub use want::STEADY;

@@ -10,8 +10,8 @@ use crate::provision::LaunchOrder;
 use crate::scaling::demand::Estimate;
 use crate::scaling::journal::Record;
 use crate::scaling::roster::Count;
-use crate::scaling::size::Want;
 use crate::scaling::tally::Tally;
+use crate::scaling::want::Want;
 
 /// What is to be done now. It explains itself: each change, and each refusal that begins, has a
 /// record, whose time, id and outcome are for the agent to fill in.

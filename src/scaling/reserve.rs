@@ -1,7 +1,7 @@
 //! What is kept beyond the demand: for the loss of a zone, and standing by.
 
 use crate::model::{Scaling, ZoneRedundancy};
-use crate::scaling::size::{STEADY, Want};
+use crate::scaling::want::{STEADY, Want};
 
 /// Where a zone is lost, the others may for a while carry this share of what they can take.
 const STRAINED: f64 = 0.84;
@@ -42,11 +42,11 @@ mod tests {
     use crate::base::Share;
     use crate::model::Standby;
     use crate::scaling::demand::Estimate;
-    use crate::scaling::size;
+    use crate::scaling::want::{self, Known};
 
     fn kept(scaling: &Scaling, rps: f64) -> (u32, u32, &'static str) {
         let estimate = Estimate { rate_30s: rps, growth: 1.0, ..Estimate::default() };
-        let mut want = size::want(&estimate, size::Known::default(), scaling, &[]);
+        let mut want = want::want(&estimate, Known::default(), scaling, &[]);
         keep(&mut want, rps, scaling.stated_rate(), scaling, 3);
         assert!(want.size <= want.roomy && want.roomy <= want.max);
         (want.size, want.standby, want.winner)

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::{Ms, SizeId};
 use crate::model::{Machine, Resizing, Scaling, SizeClass};
 
@@ -16,12 +18,17 @@ const FEW_PER_ZONE: u32 = 2;
 /// What another size may cost at most, as a share of what the present one does.
 const CHEAPER: f64 = 0.9;
 
-/// What is remembered of the demand since the last look, and the size that was taken.
-#[derive(Clone, Debug, Default)]
+/// What is remembered of the demand since the last look; and beyond a restart, the size that was taken.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Resizer {
+    #[serde(skip)]
     since: Option<Ms>,
+    #[serde(skip)]
     least: u32,
+    #[serde(skip)]
     sum: f64,
+    #[serde(skip)]
     seconds: u32,
     /// The size that the config said when one was taken, and the one that was.
     taken: Option<(Option<SizeId>, SizeId)>,
@@ -35,8 +42,8 @@ pub(super) struct Advice {
 }
 
 impl Resizer {
-    /// The size that launches are to get. Where sizes are chosen here, what exists at the first
-    /// look was chosen by the daemon before this one.
+    /// The size that launches are to get. Where sizes are chosen here and nothing is remembered, what
+    /// exists at the first look was chosen by a daemon before this one.
     pub(super) fn size(&mut self, scaling: &Scaling, machines: &[Machine]) -> Option<SizeClass> {
         let configured = scaling.size.as_ref().map(|size| size.name.clone());
         if scaling.resize != Resizing::Auto {

@@ -5,13 +5,17 @@
 //! roll needs room for one batch above the size of the pool, and costs no capacity. If the new do not
 //! come up, the roll is given up and what came of it is rolled back to the size that was before. (A
 //! provider launches only the program that it is configured with: there the roll just stops.) What
-//! was given up is not tried again until the config says something else, or the daemon restarts.
+//! was given up is not tried again until the config says something else, also not by a daemon that starts
+//! anew: it goes on with what the one before it had come to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::base::{InstanceId, Ms, ZoneId};
+use serde::{Deserialize, Serialize};
+
+use crate::base::{InstanceId, ZoneId};
 use crate::model::{Machine, Roll as Settings};
+use crate::scaling::law::Moment;
 use crate::scaling::plan::Refusal;
 use crate::scaling::roster::{Count, Member, Stage};
 
@@ -21,7 +25,7 @@ const FILLED_WITHIN: Duration = Duration::from_secs(180);
 const REST: Duration = Duration::from_secs(300);
 
 /// What an instance is made of.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Make {
     /// Its size; `None` stands for any.
     pub(super) size: Option<String>,
@@ -29,8 +33,10 @@ pub(super) struct Make {
     pub(super) model: Option<String>,
 }
 
-/// A roll, and what is remembered of the last one.
-#[derive(Clone, Debug, Default)]
+/// A roll, and what is remembered of the last one: beyond a restart, but for the batch, which is seen
+/// from what exists.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Roll {
     /// What launches get.
     aim: Make,
@@ -39,15 +45,17 @@ pub(super) struct Roll {
     /// The way back failed too: what is there stays as it is.
     stopped: bool,
     going: bool,
+    #[serde(skip)]
     batch: Option<Batch>,
     /// Those of the new make that failed or never came.
     failed: BTreeSet<InstanceId>,
-    rests_until: Ms,
+    /// By the wall clock, which goes on while no daemon runs.
+    rests_until_s: i64,
 }
 
 #[derive(Clone, Debug)]
 struct Batch {
-    opened: Ms,
+    opened: Moment,
     /// Units above the size of the pool.
     surge: u32,
     /// The new serve, the old drain.
@@ -58,7 +66,7 @@ struct Batch {
 #[derive(Debug)]
 pub(super) struct Look<'a> {
     /// Now.
-    pub(super) now: Ms,
+    pub(super) now: Moment,
     /// Who is there.
     pub(super) members: &'a [Member<'a>],
     /// In units.
@@ -222,21 +230,24 @@ impl Roll {
         let Look { now, count, desired, settings, .. } = look;
         let boots = count.pending + count.stranded > 0;
         let spare = count.healthy.saturating_sub(*desired);
+        // A wall clock that was put back does not make a rest longer.
+        let longest = whole_seconds(settings.pause.max(REST));
+        let rests = (1..=longest).contains(&(self.rests_until_s - now.wall_s));
         match &mut self.batch {
             Some(batch) if batch.drains => {
                 if !leaving {
                     self.batch = None;
-                    self.rests_until = *now + settings.pause;
+                    self.rests_until_s = now.wall_s + whole_seconds(settings.pause);
                 }
             }
             Some(batch) => {
-                let late = now.since(batch.opened) >= FILLED_WITHIN;
+                let late = now.now.since(batch.opened.now) >= FILLED_WITHIN;
                 if !boots && (spare >= batch.surge || (late && spare > 0)) {
                     step.leave = spare.min(batch.surge);
                     batch.drains = true;
                 } else if late {
                     self.batch = None;
-                    self.rests_until = *now + REST;
+                    self.rests_until_s = now.wall_s + whole_seconds(REST);
                     let reason = format!(
                         "the roll rests for {} s: its batch did not serve within {} s",
                         REST.as_secs(),
@@ -245,7 +256,7 @@ impl Roll {
                     step.refusal = Some(Refusal { kind: "roll rests", reason });
                 }
             }
-            None if *now < self.rests_until || boots || leaving || !look.calm => {}
+            None if rests || boots || leaving || !look.calm => {}
             None => {
                 let least = (f64::from(*desired) * (1.0 - settings.max_unhealthy.0)).ceil();
                 if f64::from(count.healthy) < least {
@@ -263,6 +274,10 @@ impl Roll {
             }
         }
     }
+}
+
+fn whole_seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX)
 }
 
 impl Look<'_> {

@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::daemon::{Daemon, eventually, free_address, free_port, talk};
+use rustix::process::Signal;
+
+use crate::daemon::{Daemon, eventually, free_address, free_port, signal_all, talk};
 use crate::load::Load;
 
 /// A pool that may be empty, of instances that take 3 s to boot.
@@ -136,4 +138,42 @@ fn a_pool_is_rolled_over_to_another_program_and_size_and_no_request_fails() {
     // More than six units may have come for the load as it began, never more than `max`.
     assert!((6..=12).contains(&each[0]) && (6..=12).contains(&each[1]), "{:?}", tally.instances);
     assert!((3..=6).contains(&each[2]), "{:?}", tally.instances);
+}
+
+#[test]
+fn a_faulty_command_is_given_up_once_also_if_the_daemon_starts_anew() {
+    let config = six(free_address()).replace("stop = \"terminate\"", "stop = \"keep\"");
+    let mut daemon = Daemon::start(&config);
+    let serves = |daemon: &Daemon| {
+        eventually("six serve", Duration::from_secs(15), || {
+            (daemon.eligible("web") == 6).then_some(())
+        });
+    };
+    serves(&daemon);
+    let before = daemon.instance_pids("web", None);
+    let faulty = config.replace("\"whoami\"", "\"whowasi\"");
+    daemon.reload(|text| text.replace("\"whoami\"", "\"whowasi\""));
+    let rolls = |daemon: &Daemon| {
+        let journal = daemon.json("/api/v1/pools/web/scaling?limit=200");
+        let decisions = journal["decisions"].as_array().expect("decisions").clone();
+        let of_rolls = decisions.into_iter().filter(|decision| decision["winner"] == "roll");
+        of_rolls.map(|d| d["reason"].as_str().expect("a reason").to_owned()).collect::<Vec<_>>()
+    };
+    eventually("it is given up", Duration::from_secs(60), || {
+        rolls(&daemon).first()?.contains("the roll stops").then_some(())
+    });
+    let told = rolls(&daemon);
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait(Duration::from_secs(15)).success());
+
+    let daemon = Daemon::start_in(daemon.crash(), &faulty);
+    serves(&daemon);
+    let ticks = || daemon.metric("tidegate_provisioner_operations_total", "operation=\"list\"");
+    let began = ticks();
+    eventually("it has decided ten times", Duration::from_secs(30), || {
+        (ticks() >= began + 10.0).then_some(())
+    });
+    assert_eq!(rolls(&daemon), told, "nothing is rolled any more");
+    assert_eq!(daemon.instance_pids("web", None), before);
+    signal_all(&before, Signal::KILL);
 }

@@ -96,6 +96,7 @@ fn a_size_set_by_hand_survives_a_restart_and_a_reload() {
     daemon.reload(|text| text.replace("max = 12", "max = 10"));
     assert_eq!(size_override(&daemon)["desired"], 5);
     until_eligible(&daemon, 5);
+    assert_eq!(reasons(&daemon, "override").len(), 1, "it began once");
     done(&daemon, &["scale", "web", "--auto"]);
     until_eligible(&daemon, 3);
     assert_eq!(size_override(&daemon), Value::Null);

@@ -104,16 +104,21 @@ struct Stage {
 
 impl Stage {
     fn set() -> Self {
+        Self::set_with(Arc::new(History::in_memory()))
+    }
+
+    /// The same after a restart: the history is there, and nothing else is.
+    fn set_with(history: Arc<History>) -> Self {
         let fake = Arc::new(Fake::default());
         let (provisioner, provisioners) = watch::channel(Arc::clone(&fake) as Arc<dyn Provisioner>);
         let (sights, seen) = watch::channel(None);
         let (sender, reports) = mpsc::channel(64);
-        let journal = Arc::new(Journal::default());
+        let journal = history.journal(&"web".into());
         let counts = Arc::new(Counts::default());
         let connections = Connections {
             provisioner: provisioners,
             journal: Arc::clone(&journal),
-            history: Arc::new(History::in_memory()),
+            history,
             sights: seen,
             reports: sender,
             observer: Arc::clone(&counts) as Arc<dyn OperationObserver>,
@@ -354,6 +359,33 @@ async fn an_operators_size_has_a_record_when_it_begins_and_when_it_ends() {
         assert_eq!(told, [("override", "operator")], "{reason}: {records:#?}");
     }
     assert_eq!(stage.launched().iter().map(|order| order.count).sum::<u32>(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_operator_said_has_no_second_record_after_a_restart() {
+    let history = Arc::new(History::in_memory());
+    let told = || {
+        let records = history.journal(&"web".into()).newest(99);
+        let told = records.into_iter().filter(|record| record.action == "override");
+        told.map(|record| record.reason).collect::<Vec<_>>()
+    };
+    for (desired, expected) in [
+        (Some(3), "an operator set the size to 3 until that is taken back"),
+        (Some(3), ""),
+        (Some(3), ""),
+        (None, "the size that an operator set (3) was taken back"),
+        (None, ""),
+    ] {
+        let before = told().len();
+        let mut stage = Stage::set_with(Arc::clone(&history));
+        stage.said.size = desired.map(|desired| SizeOverride { desired, until: None });
+        stage.tick().await;
+        stage.tick().await;
+        stage.agent.abort();
+        let told = told();
+        let new = &told[..told.len() - before];
+        assert_eq!(new.join("; "), expected, "with {desired:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -176,9 +176,9 @@ impl Demand {
     }
 
     /// Goes on from what was learnt before a restart.
-    pub(super) fn recall(&mut self, learnt: Learnt) {
+    pub(super) fn recall(&mut self, mut learnt: Learnt) {
         self.lead.recall(&learnt);
-        self.season.recall(learnt.minutes, learnt.error);
+        self.season.recall(&mut learnt);
         self.growth.recall(learnt.growth);
     }
 

@@ -67,6 +67,23 @@ fn a_restart_keeps_records_ids_and_what_is_learnt() {
 }
 
 #[test]
+fn what_is_saved_soon_does_not_wait_for_the_minute_and_is_written_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("history.redb");
+    let (history, _) = open(&path);
+    history.save(&web(), "profile/1", vec![1]);
+    history.save_soon(&web(), "said/1", &("three", 3));
+    history.write(false);
+    history.save_soon(&web(), "said/1", &("three", 3));
+    assert!(lock(&history.kept).take(false).is_empty(), "the same again");
+    drop(history);
+    let (history, _) = open(&path);
+    assert_eq!(history.recall(&web(), "said/1"), Some(("three".to_owned(), 3)));
+    assert_eq!(history.recall::<u32>(&web(), "said/1"), None, "that makes no sense");
+    assert_eq!(history.load(&web(), "profile/1"), None, "this was to wait");
+}
+
+#[test]
 fn an_open_call_is_not_open_any_more_after_a_restart() {
     let open = Record { id: 4, outcome: String::new(), ..record("x") };
     let hold = Record { id: 5, action: "hold", ..open.clone() };

@@ -209,8 +209,9 @@ impl<'de> de::Visitor<'de> for Adder {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
+    use crate::base::SizeId;
+    use crate::model::SizeClass;
 
     fn scaling() -> Arc<Scaling> {
         Arc::new(Scaling::new(2, 40, 100.0))
@@ -255,6 +256,25 @@ mod tests {
         assert_eq!(report.zones.0, expected);
         assert_eq!(report.moment(), Moment { now: Ms(1_000), wall_s: 1 });
         assert_eq!(report.second().latency_s, Some(0.041));
+    }
+
+    #[test]
+    fn counts_and_answers_are_of_instances_also_where_they_have_units() {
+        let size = SizeClass { name: SizeId::new("large"), units: 4, cost: 4.0 };
+        let sizes = vec![size.clone()];
+        let large = Scaling { size: Some(size), sizes, ..Scaling::new(2, 400, 100.0) };
+        for (scaling, expected) in [(Scaling::new(2, 400, 100.0), 144), (large, 36)] {
+            let mut input = String::new();
+            (1..=60).for_each(|t| input.push_str(&line(&format!("{t}.0"), "14400")));
+            let mut output = Vec::new();
+            drive(input.as_bytes(), &mut output, &Arc::new(scaling)).expect("good lines");
+            let output = String::from_utf8(output).expect("text");
+            let last = output.lines().last().expect("an answer");
+            let answer: serde_json::Value = serde_json::from_str(last).expect("JSON");
+            let desired = answer["desired"].as_u64().expect("a number");
+            // Traffic may grow.
+            assert!((expected..=expected * 14 / 10).contains(&desired), "{answer}");
+        }
     }
 
     #[test]

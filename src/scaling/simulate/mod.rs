@@ -22,6 +22,7 @@ pub mod report;
 pub mod rivals;
 pub mod trace;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::base::Entropy;
@@ -64,7 +65,7 @@ pub trait Policy {
 pub struct Setting {
     /// The pool's scaling section.
     pub scaling: Arc<Scaling>,
-    /// What instances are stated to be like.
+    /// What instances are stated to be like, of the size that is set.
     pub model: Model,
     /// Of all chance.
     pub seed: u64,
@@ -93,15 +94,15 @@ impl Traffic {
     }
 
     /// How many instances have `each` at the start.
-    fn first(&self, each: f64, scaling: &Scaling) -> u32 {
+    fn first(&self, each: f64, size: &RangeInclusive<u32>) -> u32 {
         let start = &self.rates[..self.rates.len().min(60)];
-        bounded(start.iter().sum::<f64>() / start.len() as f64 / each, scaling)
+        bounded(start.iter().sum::<f64>() / start.len() as f64 / each, size)
     }
 }
 
 /// Rounded up, within what is set.
-fn bounded(instances: f64, scaling: &Scaling) -> u32 {
-    (instances.ceil() as u32).clamp(scaling.min, scaling.max)
+fn bounded(instances: f64, size: &RangeInclusive<u32>) -> u32 {
+    (instances.ceil() as u32).clamp(*size.start(), *size.end())
 }
 
 /// What a run came to.
@@ -133,7 +134,7 @@ impl Run<'_> {
         policy: &mut dyn Policy,
         mut each_second: impl FnMut(u32, &Plant, &Flow),
     ) -> Tally {
-        let scaling = &self.setting.scaling;
+        let size = self.setting.scaling.instances();
         // Not the stream that the arrivals came from, and the same for each policy.
         let mut plant = Plant::new(self.setting.model, self.first, !self.setting.seed);
         let mut meter = Meter::new(self.first);
@@ -148,7 +149,7 @@ impl Run<'_> {
             }
             if now >= HISTORY_S && now % policy.period_s() == 0 {
                 let wanted = policy.decide(&meter).unwrap_or(desired);
-                let wanted = wanted.clamp(scaling.min, scaling.max);
+                let wanted = wanted.clamp(*size.start(), *size.end());
                 if wanted != desired {
                     let is_out = wanted > desired;
                     tally.actions += 1;
@@ -194,17 +195,20 @@ pub fn simulate(
                     few it gets; allow a longer wait, or more --workers"
             .into());
     }
+    let size = &scaling.instances();
     let traffic = Traffic::drawn(rates, *seed);
-    let optimum = Optimum::of(&traffic.rates, model.capacity * knee, scaling, model);
+    let optimum = Optimum::of(&traffic.rates, model.capacity * knee, size, model);
     let mut course = Course::with_capacity(traffic.rates.len());
     let busy = trace::percentile(&traffic.rates, 99.9);
-    let usual = traffic.first(model.capacity * TARGET, scaling);
-    let ours = traffic.first(scaling.stated_rate().unwrap_or(model.capacity * TARGET), scaling);
-    let fixed = bounded(busy / (model.capacity * knee), scaling);
+    let usual = traffic.first(model.capacity * TARGET, size);
+    let stated = scaling.stated_rate().map(|rate| rate * f64::from(scaling.unit()));
+    let ours = traffic.first(stated.unwrap_or(model.capacity * TARGET), size);
+    let fixed = bounded(busy / (model.capacity * knee), size);
+    let least = *size.start();
     let policies: [(Box<dyn Policy>, u32); 7] = [
         (Box::new(Ours::new(Arc::clone(scaling))), ours),
-        (Box::new(Basic::new(scaling.min)), usual),
-        (Box::new(Tuned::new(scaling.min, model.capacity)), usual),
+        (Box::new(Basic::new(least)), usual),
+        (Box::new(Tuned::new(least, model.capacity)), usual),
         (Box::new(TargetTracking::new(model.capacity)), usual),
         (Box::new(Cpu::default()), usual),
         (Box::new(Keda::new(model.capacity)), usual),

@@ -4,7 +4,8 @@
 //! for less time than a start costs (boot, warm-up, drain) is cheaper bridged. Instances are alike, so
 //! each k can be looked at alone, and the sum is the optimum.
 
-use crate::model::Scaling;
+use std::ops::RangeInclusive;
+
 use crate::scaling::simulate::bounded;
 use crate::scaling::simulate::queue::{Model, Queue};
 use crate::scaling::simulate::report::{PRICE, Row};
@@ -22,15 +23,15 @@ pub struct Optimum {
 
 impl Optimum {
     /// For instances that are good for `each` requests a second.
-    pub fn of(rates: &[f64], each: f64, scaling: &Scaling, model: &Model) -> Self {
-        let needed: Vec<u32> = rates.iter().map(|rate| bounded(rate / each, scaling)).collect();
+    pub fn of(rates: &[f64], each: f64, size: &RangeInclusive<u32>, model: &Model) -> Self {
+        let needed: Vec<u32> = rates.iter().map(|rate| bounded(rate / each, size)).collect();
         let start_s = (model.boot_s as usize) + (model.warm_up_s + model.drain_s) as usize;
         let most = needed.iter().copied().max().unwrap_or(0);
         let mut changes = vec![0i64; needed.len() + 1];
         // When the k-th was last needed, and whether it ever was.
         let mut ended: Vec<Option<usize>> = vec![None; most as usize + 1];
         let mut starts = 0u64;
-        let mut before = scaling.min;
+        let mut before = *size.start();
         for (second, now) in needed.iter().copied().enumerate() {
             for k in before..now {
                 match ended[k as usize] {
@@ -47,7 +48,7 @@ impl Optimum {
             }
             before = now;
         }
-        let mut level = i64::from(scaling.min);
+        let mut level = i64::from(*size.start());
         let serving: Vec<u32> = changes[..needed.len()]
             .iter()
             .map(|change| {
@@ -95,15 +96,11 @@ mod tests {
     use super::*;
     use crate::scaling::simulate::queue::USUAL;
 
-    fn scaling() -> Scaling {
-        Scaling::new(1, 50, 100.0)
-    }
-
     /// A start costs 150 s.
     fn of(levels: &[(usize, f64)]) -> Optimum {
         let rates: Vec<f64> =
             levels.iter().flat_map(|(seconds, n)| vec![n * 100.0; *seconds]).collect();
-        Optimum::of(&rates, 100.0, &scaling(), &USUAL)
+        Optimum::of(&rates, 100.0, &(1..=50), &USUAL)
     }
 
     #[test]

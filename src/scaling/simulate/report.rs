@@ -34,11 +34,11 @@ pub struct Stated {
     pub peak_rps: f64,
     /// Of all chance.
     pub seed: u64,
-    /// The pool's smallest size.
+    /// The pool's smallest size, in units.
     pub min: u32,
-    /// The pool's largest size.
+    /// The pool's largest size, in units.
     pub max: u32,
-    /// What the pool is set to have an instance carry.
+    /// What the pool is set to have a unit carry.
     pub target_requests_per_second: Option<f64>,
     /// The stated instance.
     pub instance: Instance,
@@ -47,6 +47,8 @@ pub struct Stated {
 /// The stated instance model.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Instance {
+    /// How many units it is.
+    pub units: u32,
     /// Requests a second that one takes at most.
     pub capacity_rps: f64,
     /// Requests that it works on at a time.
@@ -106,6 +108,7 @@ impl Stated {
             max: setting.scaling.max,
             target_requests_per_second: setting.scaling.stated_rate(),
             instance: Instance {
+                units: setting.scaling.unit(),
                 capacity_rps: model.capacity,
                 workers: model.workers,
                 boot_s: model.boot_s,
@@ -140,12 +143,13 @@ impl Row {
         }
     }
 
-    fn cells(&self) -> [String; 10] {
+    /// Hours are those of units, by which one size compares with another.
+    fn cells(&self, units: u32) -> [String; 10] {
         [
             self.name.clone(),
             format!("{:.3}", self.violations_percent),
             format!("{:.3}", self.shed_percent),
-            format!("{:.1}", self.instance_hours),
+            format!("{:.1}", self.instance_hours * f64::from(units)),
             format!("{:.2}", self.relative_cost),
             format!("{:.0}", self.actions_per_day),
             format!("{:.0}", self.reversals_per_day),
@@ -172,8 +176,13 @@ const HEADINGS: [&str; 10] = [
 impl Report {
     /// For people.
     pub fn table(&self) -> String {
-        let rows: Vec<[String; 10]> = std::iter::once(HEADINGS.map(str::to_owned))
-            .chain(self.policies.iter().map(Row::cells))
+        let units = self.stated.instance.units;
+        let mut headings = HEADINGS.map(str::to_owned);
+        if units > 1 {
+            headings[3] = "UNIT HOURS".into();
+        }
+        let rows: Vec<[String; 10]> = std::iter::once(headings)
+            .chain(self.policies.iter().map(|row| row.cells(units)))
             .collect();
         let width =
             |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
@@ -205,9 +214,13 @@ impl Report {
 impl Stated {
     fn sentences(&self) -> String {
         let instance = &self.instance;
+        let counted = match instance.units {
+            1 => "instances".to_owned(),
+            units => format!("units, {units} in an instance"),
+        };
         format!(
             "{}: {:.2} days, {:.0} requests, {:.0} rps on average, {:.0} at most\n\
-             pool {}: {} to {} instances, {} rps each\n\
+             pool {}: {} to {} {counted}, {} rps each\n\
              instance: at most {:.0} rps with {} workers; boots in {:.0} s ± {:.0} %, half for {} s; \
              drains for {} s\n\
              objective: a wait of {:.0} ms; shed after {:.0} ms; seed {}\n\n",

@@ -1,6 +1,8 @@
 //! Whole runs.
 
 use super::*;
+use crate::base::SizeId;
+use crate::model::SizeClass;
 use crate::scaling::simulate::queue::USUAL;
 
 fn setting(seed: u64) -> Setting {
@@ -86,4 +88,40 @@ fn an_instance_that_cannot_keep_the_objective_is_refused() {
     setting.model.slo_wait_s = 0.0;
     let why = simulate(&setting, hill(), &mut |_, _| {}).expect_err("refused");
     assert!(why.contains("--slo-wait"), "{why}");
+}
+
+/// Two units behave as one instance that takes twice as much: only whole instances come.
+#[test]
+fn an_instance_of_two_units_is_two_of_one() {
+    let one = setting(1);
+    let name = SizeId::new("large");
+    let size = SizeClass { name, units: 2, cost: 2.0 };
+    let two = Setting {
+        scaling: Arc::new(Scaling {
+            size: Some(size.clone()),
+            sizes: vec![size],
+            ..Scaling::clone(&one.scaling)
+        }),
+        model: Model { capacity: 2.0 * USUAL.capacity, workers: 2 * USUAL.workers, ..USUAL },
+        ..one.clone()
+    };
+    let run = |setting| simulate(setting, hill(), &mut |_, _| {}).expect("it runs").0;
+    let (one, two) = (run(&one), run(&two));
+    for (one, two) in one.policies.iter().zip(&two.policies) {
+        let name = &one.name;
+        if name == "Azure, basic rules" {
+            // They step by one instance, whatever it carries.
+            continue;
+        }
+        let ratio = 2.0 * two.mean / one.mean;
+        assert!((0.9..1.15).contains(&ratio), "{name}: {} of one, {} of two", one.mean, two.mean);
+        assert!((1..=50).contains(&two.peak), "{name}: {}", two.peak);
+    }
+    let (ours_of_one, ours_of_two) = (&one.policies[0], &two.policies[0]);
+    assert!(ours_of_two.violations_percent <= ours_of_one.violations_percent + 0.1);
+    let hours = 2.0 * ours_of_two.instance_hours;
+    assert!((0.95..1.15).contains(&(hours / ours_of_one.instance_hours)));
+    let table = two.table();
+    assert!(table.contains("3 to 100 units, 2 in an instance, 164 rps each"), "{table}");
+    assert!(table.contains("UNIT HOURS") && table.contains(&format!(" {hours:.1} ")), "{table}");
 }

@@ -162,7 +162,9 @@ impl World {
 
     /// The daemon starts anew. By then the list shows all that was ordered before.
     fn restart(&mut self, nonce: u64) {
+        let settled = serde_json::to_vec(self.scaler.settled()).expect("JSON");
         self.scaler = Scaler::new(&"web".into(), nonce);
+        self.scaler.resume(serde_json::from_slice(&settled).expect("the same JSON"));
         self.windows.clear();
         self.answers.clear();
         let now = self.now;

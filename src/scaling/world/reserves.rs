@@ -1,7 +1,7 @@
 //! What is kept for the loss of a zone, and what stands by.
 
 use super::*;
-use crate::model::{Standby, ZoneBalance, ZoneRedundancy};
+use crate::model::{RateTarget, Standby, ZoneBalance, ZoneRedundancy};
 
 #[test]
 fn strict_zones_stay_even_and_it_is_told_why_nothing_comes() {
@@ -45,4 +45,36 @@ fn what_stands_by_is_refilled_after_use() {
     assert!((12..=13).contains(&after), "{after}");
     let (_, record) = world.records.last().expect("records");
     assert_eq!(record.terms["standby"], 3.0);
+}
+
+/// Requests that are shed within two minutes of a sudden step, of instances that are run close to what
+/// they take: 95 of 100 a second.
+fn shed_by_a_step(seed: u64, standby: Standby, step: f64) -> u64 {
+    let mut world = World::new(seed, 3, 60, 1_900.0);
+    world.edit(|scaling| {
+        scaling.target_requests_per_second = Some(RateTarget::Stated(95.0));
+        scaling.standby = standby;
+    });
+    world.run(900);
+    world.rate *= step;
+    let shed = (0..120).map(|_| {
+        world.step();
+        world.windows.back().map_or(0, |window| window.shed)
+    });
+    shed.sum()
+}
+
+#[test]
+fn a_step_no_larger_than_what_stands_by_is_shed_nothing_of() {
+    for seed in 0..4 {
+        for (standby, step) in [
+            (Standby::Share(Share(0.2)), 1.2),
+            (Standby::Count(4), 1.2),
+            (Standby::Share(Share(0.5)), 1.5),
+        ] {
+            assert_eq!(shed_by_a_step(seed, standby, step), 0, "{standby:?}, seed {seed}");
+            let without = shed_by_a_step(seed, Standby::Count(0), step);
+            assert!(without > 1_000, "{without} without {standby:?}, seed {seed}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::SizeId;
-use crate::model::SizeClass;
+use crate::model::{Resizing, SizeClass};
 
 /// A world with instances of three sizes, of which it has the first.
 fn sized(seed: u64, min: u32, rate: f64) -> World {
@@ -88,7 +88,9 @@ fn a_size_that_never_comes_up_is_given_up_and_rolled_back() {
         assert_eq!(world.told("rolled back to size s"), 1, "{:#?}", world.records.last());
         assert!(all_of(&world, "s"));
         let tried = world.told(" of m");
-        world.run(7_200);
+        world.run(3_600);
+        world.restart(seed + 100);
+        world.run(3_600);
         assert_eq!(world.told(" of m"), tried, "it is not tried again");
         // The operator's next word counts again.
         world.bad_make = None;
@@ -124,8 +126,64 @@ fn a_program_that_never_comes_up_stops_and_what_serves_stays() {
     world.bad_make = Some("bad".into());
     world.run(3_600);
     assert_eq!(world.told("the roll stops; put the old program back"), 1);
+    world.restart(6);
+    let born = world.born;
+    world.run(3_600);
+    assert_eq!(
+        (world.born, world.told("instances are to be of")),
+        (born, 1),
+        "also after a restart"
+    );
     let old = world.bodies.iter().filter(|b| b.machine.model.as_deref() == Some("good"));
     assert_eq!((old.count(), world.bodies.len()), (6, 6));
+}
+
+#[test]
+fn a_roll_that_goes_on_through_a_restart_begins_and_ends_once() {
+    for seconds in [1, 30, 60, 90] {
+        let mut world = sized(4, 6, 400.0);
+        resize(&mut world, 1);
+        world.run(seconds);
+        world.restart(seconds);
+        roll(&mut world, 5);
+        world.restart(seconds + 1);
+        world.run(60);
+        assert_eq!(world.told("instances are to be of size m"), 1, "{seconds}");
+        assert_eq!(world.told("rolled: all"), 1, "{seconds}");
+    }
+}
+
+#[test]
+fn a_roll_that_rests_does_so_through_a_restart() {
+    let mut world = sized(4, 6, 400.0);
+    world.troubled = true;
+    resize(&mut world, 1);
+    world.moods = ["a", "b", "c"].map(|zone| (zone.into(), Mood::Full)).into();
+    world.run(200);
+    assert_eq!(world.told("the roll rests for 300 s"), 1);
+    world.moods.clear();
+    world.restart(5);
+    world.run(270);
+    assert!(all_of(&world, "s"), "it rests");
+    roll(&mut world, 5);
+    assert!(all_of(&world, "m"));
+}
+
+#[test]
+fn a_size_that_was_chosen_and_given_up_stays_so_through_a_restart() {
+    let mut world = sized(9, 20, 600.0);
+    world.edit(|scaling| {
+        scaling.resize = Resizing::Auto;
+        scaling.sizes[1].cost = 1.0;
+    });
+    world.bad_make = Some("m".into());
+    world.run(13 * 1_800);
+    assert_eq!(world.told("rolled back to size s"), 1, "{:#?}", world.records.last());
+    let tried = world.told(" of m");
+    world.restart(10);
+    world.run(13 * 1_800);
+    assert_eq!((world.told("rolled back to size s"), world.told(" of m")), (1, tried));
+    assert!(all_of(&world, "s"));
 }
 
 #[test]
