@@ -28,7 +28,7 @@ impl Compiler<'_> {
         if raw.ring.max_load.value().is_some() && balance != Balance::Ring {
             self.idle(&raw.ring.max_load, "balance is \"ring\"");
         }
-        if raw.sticky.ttl.value().is_some() && cookie.is_none() {
+        if raw.sticky.ttl.value().is_some_and(|ttl| ttl.0.is_some()) && cookie.is_none() {
             self.idle(&raw.sticky.ttl, "sticky has a cookie");
         }
         Affinity { hash, max_load, sticky: cookie.map(|cookie| Sticky { cookie: cookie.0, ttl }) }

@@ -96,7 +96,7 @@ fn faults() {
         ),
         (
             "sticky = { cookie = \"a\", ttl = \"500d\" }",
-            "7:31: pool.web.sticky.ttl: must be at most \"400d\"",
+            "7:32: pool.web.sticky.ttl: must be at most \"400d\"",
         ),
         ("sticky = \"a\"", "7:10: pool.web.sticky: must be a table, not a string"),
     ] {

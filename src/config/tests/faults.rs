@@ -72,7 +72,7 @@ fn wrong_types_and_unknown_keys() {
     for (lines, expected) in [
         (
             "balance = 3",
-            "7:11: pool.web.balance: must be one of \"round-robin\", \"least-request\", \"random\", not a number",
+            "7:11: pool.web.balance: must be one of \"round-robin\", \"least-request\", \"random\", \"peak-ewma\", \"maglev\", \"ring\", not a number",
         ),
         (
             "balance = \"least-requests\"",
