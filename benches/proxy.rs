@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use tidegate::base::Entropy;
+use tidegate::base::{Entropy, Ms};
 use tidegate::model::{
-    Action, Balance, ConnectMethod, FieldEdits, ForwardedStyle, HostPattern, Instance, Limit,
-    Listener, ListenerLimits, ListenerTimeouts, Protocol, ProxyHeader, Rewrite, Route,
-    SocketOptions, Template,
+    Action, Balance, ConnectMethod, FieldEdits, ForwardedStyle, HostPattern, Instance, Listener,
+    ListenerLimits, ListenerTimeouts, Pool, Protocol, ProxyHeader, Rewrite, Route, SocketOptions,
+    Template, TrafficPlan,
 };
-use tidegate::proxy::balance::{Ask, Picker};
+use tidegate::proxy::balance::{Ask, Cursor, Memory, Picker};
 use tidegate::proxy::rewrite::{Facts, RequestId, UNCHANGED};
 use tidegate::proxy::route::{Destination, RouteTable};
 use tidegate::proxy::wire::chunked::{Decoded, Decoder};
@@ -160,12 +160,37 @@ fn picks(c: &mut Criterion) {
                 })
             })
             .collect();
-        for balance in [Balance::RoundRobin, Balance::LeastRequest, Balance::Random] {
-            let picker = Picker::build(balance, Limit::AtMost(200), &members);
-            let (mut cursor, mut entropy) = (0, Entropy::seeded(1));
+        for balance in [
+            Balance::RoundRobin,
+            Balance::LeastRequest,
+            Balance::Random,
+            Balance::PeakEwma,
+            Balance::Maglev,
+            Balance::Ring,
+        ] {
+            let pool = Pool { balance, ..Pool::new("p".into()) };
+            let build =
+                |memory: &Memory| Picker::build(&pool, &TrafficPlan::default(), &members, memory);
+            let memory = Memory::default();
+            let picker = build(&memory);
+            let (mut cursor, mut entropy) = (Cursor::default(), Entropy::seeded(1));
+            let mut hash = 0u64;
             c.bench_function(&format!("pick, {}, {count} instances", balance.word()), |b| {
-                b.iter(|| picker.pick(&Ask::default(), &mut cursor, &mut entropy));
+                b.iter(|| {
+                    hash = hash.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                    let ask = Ask { hash, now: Ms(1_000), ..Ask::default() };
+                    picker.pick(&ask, &mut cursor, &mut entropy)
+                });
             });
+            c.bench_function(&format!("picker, {}, {count} instances: new", balance.word()), |b| {
+                b.iter(|| build(&Memory::default()));
+            });
+            c.bench_function(
+                &format!("picker, {}, {count} instances: again", balance.word()),
+                |b| {
+                    b.iter(|| build(&memory));
+                },
+            );
         }
     }
 }

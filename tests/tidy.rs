@@ -49,7 +49,7 @@ const CORES: [&str; 29] = [
     "src/proxy/wire/http1.rs",
     "src/proxy/budget.rs",
     "src/proxy/wire/chunked.rs",
-    "src/proxy/balance.rs",
+    "src/proxy/balance/",
     "src/proxy/route.rs",
     "src/scaling/capacity.rs",
     "src/scaling/demand/",

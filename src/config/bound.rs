@@ -117,6 +117,8 @@ or_word! {
     OrAuto: "auto"
     /// A value, or `"learn"`.
     OrLearn: "learn"
+    /// A value, or `"session"`.
+    OrSession: "session"
     /// A value, or `"unlimited"`.
     OrUnlimited: "unlimited"
 }

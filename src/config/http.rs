@@ -7,7 +7,7 @@ use crate::config::scalar::{Printed, Scalar, Wrong, text, type_of, whole, wrong,
 use crate::model::{Part, Template, TemplateError, Variable};
 
 /// Whether this may be a method or the name of a header field (RFC 9110, "token").
-fn is_token(text: &str) -> bool {
+pub fn is_token(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     !text.is_empty() && text.bytes().all(allowed)
 }

@@ -5,6 +5,7 @@
 //! names its file, line and column and says what to do. Keys of features that are not built yet are
 //! known, and refused with a fault that says so: `later` lists them.
 
+mod affinity;
 mod bound;
 mod compile;
 mod diff;

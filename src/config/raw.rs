@@ -10,7 +10,8 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use crate::base::{Cron, Share};
-use crate::config::bound::{Bytes, Count, OrAuto, OrLearn, OrOff, OrUnlimited, Span};
+use crate::config::affinity::{CookieName, MaxLoad};
+use crate::config::bound::{Bytes, Count, OrAuto, OrLearn, OrOff, OrSession, OrUnlimited, Span};
 use crate::config::fault::Place;
 use crate::config::http::{
     ErrorStatus, FieldName, FieldValue, Fields, Location, MediaType, Method, RedirectStatus,
@@ -23,9 +24,9 @@ use crate::config::text::{Address, Bind, Name, Network, Port, Source, UrlPath};
 use crate::config::{AdminBind, LogFormat};
 use crate::model::rule::{Change, Metric, Operator, Statistic};
 use crate::model::{
-    Balance, ConnectMethod, ForwardedStyle, HostPattern, Limit, ListenerLimits, Prediction,
-    Protocol, ProxyHeader, ProxyVersion, Resizing, ScalingMode, Standby, StopPolicy, ZoneBalance,
-    ZoneRedundancy,
+    Balance, ConnectMethod, ForwardedStyle, HashKey, HostPattern, Limit, ListenerLimits,
+    Prediction, Protocol, ProxyHeader, ProxyVersion, Resizing, ScalingMode, Standby, StopPolicy,
+    ZoneBalance, ZoneRedundancy,
 };
 
 /// The least and the most bytes of a request head that may be configured.
@@ -39,6 +40,9 @@ const USER_TIMEOUT_MOST_MS: u64 = i32::MAX as u64;
 
 /// The longest that what recurs may hold: a year.
 const FOR_MOST_MS: u64 = 366 * 86_400_000;
+
+/// Browsers keep no cookie longer than 400 days.
+const TTL_MOST_MS: u64 = 400 * 86_400_000;
 
 /// The longest that a rule looks back: twelve hours.
 const WINDOW_MOST_MS: u64 = 12 * 3_600_000;
@@ -205,6 +209,9 @@ tables! {
     Pool {
         table: Whole,
         balance: Given<Balance>,
+        hash: Given<HashKey>,
+        ring: Ring,
+        sticky: Sticky,
         port: Given<Port>,
         max_in_flight: Given<Limit>,
         queue: Queue,
@@ -220,6 +227,17 @@ tables! {
         health: Health,
         scaling: Scaling,
         provisioner: Provisioner,
+    }
+
+    /// `ring` of a pool.
+    Ring {
+        max_load: Given<MaxLoad>,
+    }
+
+    /// `sticky` of a pool.
+    Sticky {
+        cookie: Given<OrOff<CookieName>>,
+        ttl: Given<OrSession<Span<1_000, TTL_MOST_MS>>>,
     }
 
     /// `queue` of a pool.

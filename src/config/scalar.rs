@@ -178,6 +178,9 @@ words! {
         "round-robin" => Self::RoundRobin,
         "least-request" => Self::LeastRequest,
         "random" => Self::Random,
+        "peak-ewma" => Self::PeakEwma,
+        "maglev" => Self::Maglev,
+        "ring" => Self::Ring,
     }
     CheckKind { "http" => Self::Http, "tcp" => Self::Tcp, "none" => Self::None }
     ProvisionerKind: DECIDES_KEYS { "process" => Self::Process }

@@ -9,6 +9,7 @@ pub mod agents;
 pub mod control;
 pub mod demand;
 pub mod descriptors;
+pub mod keys;
 pub mod publish;
 pub mod reload;
 pub mod state;
@@ -110,6 +111,7 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
         control: Arc::new(AdminControl { commands: command_sender }),
         token,
     };
+    let shared = Shared::new(state.path());
     let mut steward = Steward {
         clock,
         path: path.to_owned(),
@@ -122,7 +124,7 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
         membership: Membership::new(),
         prober: Prober::new(clock),
         probe_results,
-        shared: Shared::default(),
+        shared,
         windows: Windows::default(),
         trouble_told: None,
         generation: 0,

@@ -1,32 +1,54 @@
 //! From who is there to what requests see: builds a whole snapshot from the config and a census.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::{ListenerId, PoolId};
 use crate::config::Config;
-use crate::model::{Action, Census, Health, Route};
+use crate::daemon::keys;
+use crate::model::{Action, Census, Health, Route, TrafficPlan};
 use crate::observe::metrics::Metrics;
 use crate::proxy::admit::Crowd;
+use crate::proxy::balance::{Keys, Memory};
 use crate::proxy::hold::Hold;
 use crate::proxy::route::{Destination, RouteTable};
 use crate::proxy::snapshot::{ListenerView, PoolShared, PoolView, Snapshot};
 
 /// What outlives snapshots, by name; never forgotten while the daemon lives, so that a pool or a
 /// listener that leaves the config and comes back goes on counting.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Shared {
+    state_dir: PathBuf,
+    sticky_keys: Option<Arc<Keys>>,
     pools: HashMap<PoolId, Arc<PoolShared>>,
     crowds: HashMap<ListenerId, Arc<Crowd>>,
 }
 
 impl Shared {
+    /// Nothing yet. Keys are in this state directory, and read when the first pool needs them.
+    pub fn new(state_dir: &Path) -> Self {
+        Self {
+            state_dir: state_dir.to_owned(),
+            sticky_keys: None,
+            pools: HashMap::new(),
+            crowds: HashMap::new(),
+        }
+    }
+
+    /// The keys of the cookies of sticky sessions.
+    fn sticky_keys(&mut self) -> Arc<Keys> {
+        let Self { sticky_keys, state_dir, .. } = self;
+        Arc::clone(sticky_keys.get_or_insert_with(|| Arc::new(keys::sticky(state_dir))))
+    }
+
     /// What outlives the snapshots of this pool.
     pub fn of(&mut self, id: &PoolId, metrics: &Metrics) -> Arc<PoolShared> {
         let serial = self.pools.len();
         let shared = self.pools.entry(id.clone()).or_insert_with(|| {
             let meter = metrics.pool_meter(id);
-            Arc::new(PoolShared { id: id.clone(), serial, hold: Hold::default(), meter })
+            let (id, hold, memory) = (id.clone(), Hold::default(), Memory::default());
+            Arc::new(PoolShared { id, serial, hold, memory, meter })
         });
         Arc::clone(shared)
     }
@@ -50,16 +72,23 @@ pub fn snapshot(
     shared: &mut Shared,
     metrics: &Metrics,
 ) -> Snapshot {
+    let no_plan = TrafficPlan::default();
     let pools: Vec<PoolView> = config
         .pools
         .iter()
         .map(|pool| {
-            let instances = census.pool(&pool.id).map_or(&[][..], |row| &row.instances);
+            let row = census.pool(&pool.id);
+            let instances = row.map_or(&[][..], |row| &row.instances);
             let members =
                 instances.iter().map(|row| (Arc::clone(&row.instance), row.admitted())).collect();
             let pending = instances.iter().any(|row| row.standing.health == Health::Pending);
             let hopeful = pool.provisioning.is_some() || pending;
-            PoolView::build(Arc::clone(pool), members, hopeful, shared.of(&pool.id, metrics))
+            let plan = row.map_or(&no_plan, |row| &row.plan);
+            let kept = shared.of(&pool.id, metrics);
+            if pool.affinity.sticky.is_some() {
+                kept.memory.know_keys(|| shared.sticky_keys());
+            }
+            PoolView::build(Arc::clone(pool), members, plan, hopeful, kept)
         })
         .collect();
     let leads = |route: &'_ Route| match &route.action {

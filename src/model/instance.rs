@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::base::{InstanceId, Ms, PoolId, ZoneId};
-use crate::model::Limit;
+use crate::model::{Cost, Limit};
 
 /// One machine that traffic may go to. Immutable; a change of zone, address or weight makes a new
 /// one that shares the [`Vitals`] of the old.
@@ -45,6 +45,8 @@ pub struct Vitals {
     failures_in_a_row: AtomicU32,
     /// The same, of those alone that a gateway gives: 502, 503, 504, or none at all.
     gateway_failures_in_a_row: AtomicU32,
+    /// What it costs to ask it; kept up to date only where a pool balances by it.
+    pub cost: Cost,
     /// Time to the response head over all responses, in microseconds.
     latency_us: AtomicU64,
     /// Responses by class; index 0 counts exchanges that failed without one.
@@ -71,6 +73,7 @@ impl Default for Vitals {
             ramp: AtomicU32::new(FULL),
             failures_in_a_row: AtomicU32::new(0),
             gateway_failures_in_a_row: AtomicU32::new(0),
+            cost: Cost::default(),
             latency_us: AtomicU64::new(0),
             responses: Default::default(),
         }

@@ -7,7 +7,9 @@
 //! ([`Health`]), what an operator says ([`Admin`]), and where it is between birth and death
 //! ([`Life`]). [`Standing::verdict`] is the only function of the three that traffic depends on.
 
+pub mod affinity;
 pub mod census;
+pub mod cost;
 pub mod demand;
 pub mod instance;
 pub mod listener;
@@ -24,7 +26,9 @@ pub mod socket;
 pub mod standing;
 pub mod zones;
 
+pub use affinity::{Affinity, HashKey, Sticky};
 pub use census::{Census, InstanceRow, PoolRow};
+pub use cost::Cost;
 pub use demand::{Totals, Window};
 pub use instance::{Instance, Slot, Vitals};
 pub use listener::{

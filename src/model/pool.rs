@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{InstanceId, PoolId, Share, ZoneId};
+use crate::model::affinity::Affinity;
 use crate::model::rewrite::Rewrite;
 use crate::model::scaling::Scaling;
 use crate::model::socket::SocketOptions;
@@ -21,6 +22,13 @@ pub enum Balance {
     LeastRequest,
     /// At random, by weight.
     Random,
+    /// Of two drawn at random, that with the lower product of what it costs ([`Cost`](crate::model::Cost))
+    /// and how busy it is.
+    PeakEwma,
+    /// Each key has its instance, by a Maglev table: the most even.
+    Maglev,
+    /// Each key has its instance, by a hash ring, unless that is too busy compared with the others.
+    Ring,
 }
 
 impl Balance {
@@ -30,7 +38,15 @@ impl Balance {
             Self::RoundRobin => "round-robin",
             Self::LeastRequest => "least-request",
             Self::Random => "random",
+            Self::PeakEwma => "peak-ewma",
+            Self::Maglev => "maglev",
+            Self::Ring => "ring",
         }
+    }
+
+    /// Whether requests are told apart by a key.
+    pub fn hashes(self) -> bool {
+        matches!(self, Self::Maglev | Self::Ring)
     }
 }
 
@@ -277,6 +293,8 @@ pub struct Pool {
     pub id: PoolId,
     /// How an instance is picked.
     pub balance: Balance,
+    /// Which requests go to the same instance.
+    pub affinity: Affinity,
     /// Bound of requests in flight per instance, over all workers.
     pub max_in_flight: Limit,
     /// The hold queue.
@@ -307,6 +325,7 @@ impl Pool {
         Self {
             id,
             balance: Balance::LeastRequest,
+            affinity: Affinity::default(),
             max_in_flight: Limit::AtMost(200),
             queue: Queue::default(),
             timeouts: PoolTimeouts::default(),

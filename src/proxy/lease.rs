@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::model::{Instance, Slot};
 use crate::observe::{FailReason, PoolShard};
-use crate::proxy::balance::{Ask, Refusal};
+use crate::proxy::balance::{Ask, Picked, Refusal, Why};
 use crate::proxy::patience::{GaveUp, Patience};
 use crate::proxy::snapshot::{PoolAt, PoolRef, PoolView, Snapshot};
 use crate::proxy::worker::Worker;
@@ -17,6 +17,7 @@ pub struct Lease {
     // Dropped in this order: first the slot is free, then the bell rings (see `hold`).
     slot: Slot,
     bell: Bell,
+    why: Why,
 }
 
 /// Does not hold on to the snapshot: a tunnel may outlive thousands of them.
@@ -33,6 +34,11 @@ impl Lease {
     /// The instance that the slot is on.
     pub fn instance(&self) -> &Arc<Instance> {
         self.slot.instance()
+    }
+
+    /// Why it is on that instance.
+    pub fn why(&self) -> Why {
+        self.why
     }
 
     /// What this worker counts for the pool that the slot was taken from.
@@ -82,7 +88,7 @@ async fn wait_for_one(
         };
         *at = PoolAt { snapshot, index };
         match pick(worker, at, ask) {
-            Ok(lease) => break Ok(lease),
+            Ok(lease) => break Ok(Lease { why: Why::Waited, ..lease }),
             Err(refusal) => {
                 if let Err(reason) = can_wait(at.view(), refusal) {
                     break Err(reason);
@@ -104,8 +110,9 @@ async fn wait_for_one(
 fn pick(worker: &Worker, at: &PoolAt, ask: &Ask<'_>) -> Result<Lease, Refusal> {
     let view = at.view();
     worker.with_pool(view, |local| {
-        let slot = view.picker.pick(ask, &mut local.cursor, &mut worker.entropy.borrow_mut())?;
-        Ok(Lease { slot, bell: Bell(Rc::clone(&local.shared)) })
+        let Picked { slot, why } =
+            view.picker.pick(ask, &mut local.cursor, &mut worker.entropy.borrow_mut())?;
+        Ok(Lease { slot, bell: Bell(Rc::clone(&local.shared)), why })
     })
 }
 

@@ -4,12 +4,13 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::base::PoolId;
-use crate::model::{Instance, Listener, Pool};
+use crate::base::{Ms, PoolId};
+use crate::model::{Balance, Instance, Listener, Pool, TrafficPlan};
 use crate::observe::{ListenerMeter, PoolMeter};
 use crate::proxy::admit::Crowd;
-use crate::proxy::balance::Picker;
+use crate::proxy::balance::{Memory, Picker};
 use crate::proxy::hold::Hold;
 use crate::proxy::route::RouteTable;
 
@@ -71,6 +72,8 @@ pub struct PoolShared {
     pub serial: usize,
     /// Who waits.
     pub hold: Hold,
+    /// What its pickers are built from.
+    pub memory: Memory,
     /// Its counters.
     pub meter: Arc<PoolMeter>,
 }
@@ -107,19 +110,28 @@ impl Snapshot {
 }
 
 impl PoolView {
-    /// A pool whose `members` are paired with whether they are eligible.
+    /// A pool whose `members` are paired with whether they are admitted, with the plan of where its
+    /// requests go.
     pub fn build(
         pool: Arc<Pool>,
         members: Vec<(Arc<Instance>, bool)>,
+        plan: &TrafficPlan,
         hopeful: bool,
         shared: Arc<PoolShared>,
     ) -> Self {
-        let eligible: Vec<Arc<Instance>> =
-            members.iter().filter(|(_, eligible)| *eligible).map(|(m, _)| Arc::clone(m)).collect();
-        let picker = Picker::build(pool.balance, pool.max_in_flight, &eligible);
+        let admitted: Vec<Arc<Instance>> =
+            members.iter().filter(|(_, admitted)| *admitted).map(|(m, _)| Arc::clone(m)).collect();
+        let picker = Picker::build(&pool, plan, &admitted, &shared.memory);
         let mut members: Vec<Arc<Instance>> = members.into_iter().map(|(m, _)| m).collect();
         members.sort_by_key(|member| member.vitals.serial);
         Self { pool, picker, members, hopeful, shared }
+    }
+
+    /// An instance took so long to answer, or cost as much; noted where the algorithm asks for it.
+    pub fn learn(&self, instance: &Instance, now: Ms, cost: impl FnOnce() -> Duration) {
+        if self.pool.balance == Balance::PeakEwma {
+            instance.vitals.cost.record(now, cost());
+        }
     }
 
     /// Whether an instance with that serial is (still) part of the pool.

@@ -179,9 +179,10 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::model::{KeepAlive, Limit, ProxyVersion};
+    use crate::model::{KeepAlive, Limit, ProxyVersion, TrafficPlan};
     use crate::observe::PoolMeter;
     use crate::observe::metrics::fixture;
+    use crate::proxy::balance::Memory;
     use crate::proxy::hold::Hold;
     use crate::proxy::snapshot::{PoolShared, PoolView};
 
@@ -228,11 +229,13 @@ mod tests {
                 id: "p".into(),
                 serial: 0,
                 hold: Hold::default(),
+                memory: Memory::default(),
                 meter: Arc::new(PoolMeter::new(1)),
             };
             let members = vec![(Arc::clone(&self.instance), true)];
             let pool = Arc::new(self.pool.clone());
-            let view = PoolView::build(pool, members, false, Arc::new(shared));
+            let view =
+                PoolView::build(pool, members, &TrafficPlan::default(), false, Arc::new(shared));
             let snapshot = Snapshot { pools: vec![view], ..Snapshot::default() };
             self.upstreams.sweep(now, &snapshot);
             self.upstreams.idle.borrow().values().map(Vec::len).sum()

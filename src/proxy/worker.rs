@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::base::clock::wall_seconds;
 use crate::base::{Clock, Entropy};
 use crate::net::splice::Pipes;
+use crate::proxy::balance::Cursor;
 use crate::proxy::budget::RetryBudget;
 use crate::proxy::buffer::Buffers;
 use crate::proxy::scratch::Scratches;
@@ -52,8 +53,8 @@ pub struct Worker {
 /// What a worker keeps for a pool from one snapshot to the next.
 #[derive(Debug)]
 pub struct PoolLocal {
-    /// Where its round robin stands.
-    pub cursor: usize,
+    /// Where its picks stand.
+    pub cursor: Cursor,
     /// What may be spent on retries.
     pub budget: RetryBudget,
     /// What outlives the pool's snapshots, counted by this worker alone.
@@ -117,7 +118,7 @@ impl Worker {
         let mut pools = self.pools.borrow_mut();
         let local = pools.entry(view.shared.serial).or_insert_with(|| PoolLocal {
             // Workers start at different places, or they would all go round in step.
-            cursor: self.entropy.borrow_mut().below(1 << 16),
+            cursor: Cursor::starting_at(self.entropy.borrow_mut().below(1 << 16)),
             budget: RetryBudget::new(self.timers.now(), view.shared.meter.shards.len()),
             shared: Rc::new(Arc::clone(&view.shared)),
         });

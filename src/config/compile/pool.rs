@@ -20,18 +20,30 @@ use super::{Compiler, first_written};
 impl Compiler<'_> {
     pub(super) fn pools(&mut self, file: &File, listeners: &[Listener]) -> Vec<Arc<Pool>> {
         let base = &file.defaults.pool;
-        let pools: Vec<Arc<Pool>> =
-            file.pools.iter().map(|(name, raw)| Arc::new(self.pool(name, raw, base))).collect();
+        let pools: Vec<Arc<Pool>> = file
+            .pools
+            .iter()
+            .map(|(name, raw)| self.pool(name, raw, base, listeners))
+            .map(Arc::new)
+            .collect();
         self.process_ports(file, &pools, listeners);
         pools
     }
 
-    fn pool(&mut self, name: &At<String>, raw: &raw::Pool, base: &raw::Pool) -> Pool {
+    fn pool(
+        &mut self,
+        name: &At<String>,
+        raw: &raw::Pool,
+        base: &raw::Pool,
+        listeners: &[Listener],
+    ) -> Pool {
         if let Err(Wrong { problem, hint }) = Name::checked(&name.value) {
             self.sink.add(name.place, &raw.table.path, problem, hint);
         }
         let seconds = |count| Period(Duration::from_secs(count));
         let balance = self.pick(&raw.balance, &base.balance, Balance::LeastRequest);
+        let affinity = self.affinity(raw, base, balance);
+        self.check_affinity(raw, base, balance, listeners, &name.value);
         let port = self.choose(&raw.port, Some(&base.port), None).map(|port| port.value);
         let max_in_flight = self.pick(&raw.max_in_flight, &base.max_in_flight, Limit::AtMost(200));
         let queue = Queue {
@@ -62,6 +74,7 @@ impl Compiler<'_> {
         Pool {
             id: PoolId::new(&name.value),
             balance,
+            affinity,
             max_in_flight,
             queue,
             timeouts,

@@ -72,7 +72,7 @@ fn wrong_types_and_unknown_keys() {
     for (lines, expected) in [
         (
             "balance = 3",
-            "7:11: pool.web.balance: must be one of \"round-robin\", \"least-request\", \"random\", not a number",
+            "7:11: pool.web.balance: must be one of \"round-robin\", \"least-request\", \"random\", \"peak-ewma\", \"maglev\", \"ring\", not a number",
         ),
         (
             "balance = \"least-requests\"",
@@ -80,7 +80,7 @@ fn wrong_types_and_unknown_keys() {
         ),
         (
             "balance = \"mgalev\"",
-            "7:11: pool.web.balance: \"mgalev\" is not one of \"round-robin\", \"least-request\", \"random\"; did you mean \"maglev\"?",
+            "7:11: pool.web.balance: \"mgalev\" is not one of \"round-robin\", \"least-request\", \"random\", \"peak-ewma\", \"maglev\", \"ring\"; did you mean \"maglev\"?",
         ),
         ("queue = 3", "7:9: pool.web.queue: must be a table, not a number"),
         ("queue.max = -1", "7:13: pool.web.queue.max: -1 is less than 0"),

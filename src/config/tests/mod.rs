@@ -1,6 +1,7 @@
 //! Tests of the whole way from text to configuration.
 
 mod actions;
+mod affinity;
 mod any_text;
 mod faults;
 mod later;

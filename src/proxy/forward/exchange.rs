@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::model::Instance;
-use crate::observe::{AnswerKind, FailReason, PoolShard, RefuseReason, RetryReason};
-use crate::proxy::balance::Ask;
+use crate::model::cost::FAILURE;
+use crate::observe::{AnswerKind, FailReason, RefuseReason, RetryReason};
+use crate::proxy::balance::{self, Ask};
 use crate::proxy::forward::body::BodySource;
 use crate::proxy::forward::connection::{Connection, Ending, Responder, Tunnel};
 use crate::proxy::forward::respond;
@@ -18,7 +19,7 @@ use crate::proxy::patience::Patience;
 use crate::proxy::rewrite::{Facts, UNCHANGED};
 use crate::proxy::route::Destination;
 use crate::proxy::scratch::AttemptScratch;
-use crate::proxy::snapshot::{PoolAt, SnapshotRef};
+use crate::proxy::snapshot::{PoolAt, PoolView, SnapshotRef};
 use crate::proxy::suspicion::suspect;
 use crate::proxy::upstream;
 use crate::proxy::wire::RequestHead;
@@ -125,6 +126,14 @@ async fn try_instances(
     let view = at.view();
     let retry = view.pool.retry;
     worker.with_pool(view, |local| local.budget.deposit(worker.timers.now(), retry.budget));
+    let affinity = &view.pool.affinity;
+    let hashes = view.pool.balance.hashes();
+    let hash = if hashes {
+        balance::of_request(&affinity.hash, head, connection.client_address)
+    } else {
+        0
+    };
+    let cookie = affinity.sticky.as_ref().and_then(|sticky| head.cookie(&sticky.cookie));
     let overdue_at = connection.timer.after(view.pool.timeouts.total);
     if head.method.is_idempotent() && body.whole().is_none() {
         // A body that could be sent again must be here.
@@ -134,10 +143,12 @@ async fn try_instances(
     let (mut avoid, mut fresh, mut spent) = (None, false, 0);
     let mut last: Option<(Failure, RetryReason)> = None;
     loop {
-        if worker.timers.now() >= overdue_at {
+        let now = worker.timers.now();
+        if now >= overdue_at {
             return Err((FailReason::TotalTimeout, false));
         }
-        let ask = Ask { tried: &tried, avoid: avoid.as_ref() };
+        let bound = cookie.and_then(|cookie| at.view().picker.bound(cookie));
+        let ask = Ask { tried: &tried, avoid: avoid.as_ref(), hash, bound, now };
         let has_left = || body.has_left();
         let patience = Patience::new(connection.timer, Duration::MAX, overdue_at).unless(&has_left);
         let lease =
@@ -153,8 +164,19 @@ async fn try_instances(
         }
         let instance = lease.instance();
         let repeatable = is_repeatable(head, body);
-        let attempt =
-            Attempt { connection, view, instance, head, facts, fresh, repeatable, overdue_at };
+        // A client stays bound for as long as its instance is admitted, whoever serves it meanwhile.
+        let binds = cookie.and_then(|cookie| view.picker.bound(cookie)).is_none();
+        let attempt = Attempt {
+            connection,
+            view,
+            instance,
+            head,
+            facts,
+            fresh,
+            repeatable,
+            binds,
+            overdue_at,
+        };
         let failure = match upstream_http1::attempt(&attempt, body, client, scratch).await {
             Ok(Done::Answered { status, ending }) => return Ok((status, ending)),
             Ok(Done::Switched { status, stream, buffer }) => {
@@ -164,7 +186,7 @@ async fn try_instances(
             }
             Err(failure) => failure,
         };
-        note_failure(worker, shard, lease.instance(), &failure);
+        note_failure(worker, view, lease.instance(), &failure);
         let Some(reason) = retry_reason(&failure, head, body) else { return Err(failure.reason()) };
         if reason == RetryReason::Stale {
             // Nothing is wrong with the instance; kept connections may all be as stale.
@@ -219,20 +241,24 @@ fn retry_reason(
 }
 
 /// A broken connection puts the instance under suspicion: no new picks, and a probe at once.
-fn note_failure(worker: &Worker, shard: &PoolShard, instance: &Instance, failure: &Failure) {
+fn note_failure(worker: &Worker, view: &PoolView, instance: &Instance, failure: &Failure) {
+    let count = || {
+        instance.vitals.count_failure();
+        view.learn(instance, worker.timers.now(), || FAILURE);
+    };
     match failure {
         Failure::Connect(error) if upstream::is_shortage(error) => {}
         Failure::Connect(_) | Failure::Reset => {
-            instance.vitals.count_failure();
+            count();
             suspect(worker, instance);
         }
         Failure::TryTimeout
         | Failure::ResponseTimeout
         | Failure::BadResponse(_)
-        | Failure::Condemned => instance.vitals.count_failure(),
+        | Failure::Condemned => count(),
         Failure::Cut(FailReason::CutResponse | FailReason::StalledResponse) => {
-            instance.vitals.count_failure();
-            shard.completed.add(1);
+            count();
+            view.shared.meter.shards[worker.index].completed.add(1);
         }
         Failure::Stale
         | Failure::Unsent

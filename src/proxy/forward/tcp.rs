@@ -1,7 +1,7 @@
 //! A client's TCP connection: it is connected to an instance, and then bytes go both ways, unread.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +10,10 @@ use tokio::net::TcpStream;
 
 use crate::base::Ms;
 use crate::model::Pool;
+use crate::model::cost::FAILURE;
 use crate::observe::{FailReason, RefuseReason, RetryReason};
 use crate::proxy::admit::Visit;
-use crate::proxy::balance::Ask;
+use crate::proxy::balance::{self, Ask};
 use crate::proxy::forward::exchange::REFUSALS_MAX;
 use crate::proxy::forward::relay::{Relay, Unended};
 use crate::proxy::guest::Guest;
@@ -33,7 +34,7 @@ pub async fn serve(visit: &Visit, mut client: TcpStream) {
     let (worker, shard) = (&visit.worker, visit.shard());
     let timer = worker.timers.timer();
     let mut client = Unended::new(&mut client);
-    let reached = reach(worker, visit.bound, client.stream, &timer).await;
+    let reached = reach(visit, client.stream, &timer).await;
     let (lease, pool, mut instance) = match reached {
         Ok(reached) => reached,
         Err(refused) => {
@@ -73,14 +74,10 @@ type Reached = (Lease, Arc<Pool>, TcpStream);
 
 /// A connection to an instance, counted as what became of it. The error says whether it was refused
 /// for want of a pool.
-async fn reach(
-    worker: &Worker,
-    bound: SocketAddr,
-    client: &TcpStream,
-    timer: &Timer,
-) -> Result<Reached, bool> {
+async fn reach(visit: &Visit, client: &TcpStream, timer: &Timer) -> Result<Reached, bool> {
+    let worker = &visit.worker;
     let snapshot = worker.snapshot();
-    let listener = snapshot.listener_at(bound);
+    let listener = snapshot.listener_at(visit.bound);
     let index = listener.and_then(|listener| listener.default_pool).ok_or(true)?;
     let at = PoolAt { snapshot, index };
     let shared = Arc::clone(&at.view().shared);
@@ -88,7 +85,7 @@ async fn reach(
     shard.offered.add(1);
     let reached = tokio::select! {
         biased;
-        reached = connect(worker, at, timer) => reached,
+        reached = connect(worker, at, visit.guest.client().ip(), timer) => reached,
         () = is_gone(client) => Err(FailReason::ClientGone),
     };
     match reached {
@@ -108,13 +105,20 @@ async fn is_gone(client: &TcpStream) {
 
 /// Connects to an instance, trying others where one does not answer: nothing was sent yet, so that
 /// is always safe.
-async fn connect(worker: &Worker, mut at: PoolAt, timer: &Timer) -> Result<Reached, FailReason> {
+async fn connect(
+    worker: &Worker,
+    mut at: PoolAt,
+    client: IpAddr,
+    timer: &Timer,
+) -> Result<Reached, FailReason> {
     let share = at.view().pool.retry.budget;
     worker.with_pool(at.view(), |local| local.budget.deposit(worker.timers.now(), share));
     let patience = Patience::new(timer, Duration::MAX, Ms::NEVER);
+    let hash = if at.view().pool.balance.hashes() { balance::of_client(client) } else { 0 };
     let (mut tried, mut avoid, mut spent) = (Vec::new(), None, 0);
     loop {
-        let ask = Ask { tried: &tried, avoid: avoid.as_ref() };
+        let now = worker.timers.now();
+        let ask = Ask { tried: &tried, avoid: avoid.as_ref(), hash, bound: None, now };
         let lease = lease::acquire(worker, &mut at, &ask, &patience).await?;
         let view = at.view();
         let shard = &view.shared.meter.shards[worker.index];
@@ -125,7 +129,9 @@ async fn connect(worker: &Worker, mut at: PoolAt, timer: &Timer) -> Result<Reach
         let began = worker.clock.elapsed();
         let error = match upstream::connect(&view.pool, &instance, timer).await {
             Ok(stream) => {
-                shard.connect.observe(worker.clock.elapsed().saturating_sub(began));
+                let took = worker.clock.elapsed().saturating_sub(began);
+                shard.connect.observe(took);
+                view.learn(&instance, now, || took);
                 return Ok((lease, Arc::clone(&view.pool), stream));
             }
             Err(error) => error,
@@ -135,6 +141,7 @@ async fn connect(worker: &Worker, mut at: PoolAt, timer: &Timer) -> Result<Reach
             return Err(reason);
         }
         instance.vitals.count_failure();
+        view.learn(&instance, worker.timers.now(), || FAILURE);
         suspect(worker, &instance);
         let granted = if error.kind() == io::ErrorKind::ConnectionRefused {
             tried.len() < REFUSALS_MAX

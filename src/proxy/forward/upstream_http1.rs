@@ -15,6 +15,7 @@ use crate::base::Ms;
 use crate::model::{Instance, Pool, Rewrite};
 use crate::net::half::{Incoming, Outgoing, halves};
 use crate::observe::FailReason;
+use crate::proxy::balance;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::body::{BodyError, BodySource, PumpError, pump};
 use crate::proxy::forward::body_http1::{H1Sink, H1Source};
@@ -47,6 +48,8 @@ pub struct Attempt<'a> {
     pub fresh: bool,
     /// It may be sent to another instance after this one may have heard of it.
     pub repeatable: bool,
+    /// The client is not bound to an instance yet: where clients are, this response does it.
+    pub binds: bool,
     /// When the exchange as a whole must be over.
     pub overdue_at: Ms,
 }
@@ -170,6 +173,17 @@ impl Attempt<'_> {
         }
     }
 
+    /// Binds the client to the instance, if it is to be.
+    fn bind(&self, response: &mut ResponseHead) {
+        let PoolView { pool, picker, .. } = self.view;
+        if self.binds
+            && let Some(sticky) = &pool.affinity.sticky
+            && let Some(token) = picker.token(self.instance)
+        {
+            balance::bind(response, sticky, token, self.facts.scheme == "https");
+        }
+    }
+
     /// Whether this answer to the request ends HTTP on the connection (RFC 9110 §7.8, §9.3.6).
     fn is_switch(&self, response: &ResponseHead) -> bool {
         response.status == 101
@@ -213,6 +227,7 @@ pub async fn attempt(
             let has_left = || body.has_left();
             wait.response_head(&mut reading, response, client, &has_left).await?;
             if attempt.is_switch(response) {
+                attempt.bind(response);
                 let told = client.switch(response, attempt.facts, attempt.rewrite());
                 Box::pin(told).await.map_err(|error| Failure::Cut(error.of_client()))?;
                 let status = response.status;
@@ -321,7 +336,7 @@ async fn stream_both(
 async fn answer_early(
     attempt: &Attempt<'_>,
     reading: &mut Reading<'_, '_>,
-    response: &ResponseHead,
+    response: &mut ResponseHead,
     client: &mut impl Responder,
     mut upload: Pin<&mut impl Future<Output = Result<(), PumpError>>>,
 ) -> Result<(bool, Ending), Failure> {
@@ -350,13 +365,16 @@ async fn answer_early(
 async fn relay(
     attempt: &Attempt<'_>,
     reading: &mut Reading<'_, '_>,
-    response: &ResponseHead,
+    response: &mut ResponseHead,
     client: &mut impl Responder,
     has_left: HasLeft<'_>,
 ) -> Result<bool, Failure> {
     let Reading { half, buffer, asked_at } = reading;
-    let took = attempt.worker().clock.elapsed().saturating_sub(*asked_at);
+    let worker = attempt.worker();
+    let took = worker.clock.elapsed().saturating_sub(*asked_at);
     attempt.instance.vitals.count_response(response.status, took);
+    attempt.view.learn(attempt.instance, worker.timers.now(), || balance::cost_of(response, took));
+    attempt.bind(response);
     let limit = attempt.view.pool.timeouts.body;
     let patience = attempt.patience(attempt.connection.timer, limit).unless(has_left);
     let mut source = H1Source::new(half, buffer, response.body, &response.fields, patience);

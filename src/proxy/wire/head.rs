@@ -260,6 +260,17 @@ impl RequestHead {
         }
     }
 
+    /// The value of the first cookie of this name (RFC 6265 §5.4), as it came.
+    pub fn cookie(&self, name: &str) -> Option<&[u8]> {
+        let is_cookie = |name: &[u8]| name.eq_ignore_ascii_case(b"cookie");
+        let lines = self.fields.lines.iter().filter(|line| is_cookie(self.fields.get(line.name)));
+        let mut pairs = lines.flat_map(|line| self.fields.get(line.value).split(|b| *b == b';'));
+        pairs.find_map(|pair| {
+            let (own, value) = pair.split_at(memchr::memchr(b'=', pair)?);
+            (own.trim_ascii() == name.as_bytes()).then(|| value[1..].trim_ascii())
+        })
+    }
+
     /// How many more hops the request may take (RFC 9110 §7.6.2), this one included; only of TRACE and
     /// OPTIONS, and only if it says so in digits.
     pub fn max_forwards(&self) -> Option<u64> {
