@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::base::{InstanceId, Ms, ZoneId};
-use crate::model::{Admin, Health, InstanceRow, Life, Machine, MachineState};
+use crate::model::{Admin, FULL, Health, InstanceRow, Life, Machine, MachineState};
 use crate::scaling::law::Presence;
 
 /// How long an instance may take from its order to its first passed probe.
@@ -66,6 +66,8 @@ pub(super) struct Member<'a> {
     pub(super) stage: Stage,
     /// What runs on it.
     pub(super) in_flight: u32,
+    /// What it takes of its full share, of [`FULL`].
+    pub(super) ramp: u32,
     /// Its zone is evacuated.
     pub(super) evacuated: bool,
     /// Whether the steward knows it, and so could drain it.
@@ -190,6 +192,9 @@ impl Track {
             machine,
             stage,
             in_flight: row.map_or(0, |row| row.instance.vitals.in_flight()),
+            ramp: row
+                .filter(|row| row.standing.life == Life::Ramping)
+                .map_or(FULL, |row| row.instance.vitals.ramp()),
             evacuated: row.is_some_and(|row| row.standing.admin == Admin::Evacuated),
             known: row.is_some(),
             news,
@@ -255,6 +260,10 @@ impl Track {
 pub(super) struct Count {
     /// Take traffic.
     pub(super) healthy: u32,
+    /// Of these, what does not take its full share yet…
+    pub(super) warming: u32,
+    /// …and what it takes, of [`FULL`] each.
+    pub(super) warmed: u32,
     /// Take traffic and are not protected from scale-in.
     pub(super) removable: u32,
     /// Expected to take traffic soon, except the stranded ones.
@@ -278,6 +287,10 @@ impl Count {
             match member.stage {
                 Stage::Healthy => {
                     count.healthy += units;
+                    if member.ramp < FULL {
+                        count.warming += units;
+                        count.warmed += units * member.ramp;
+                    }
                     count.removable += if member.machine.protected { 0 } else { units };
                 }
                 Stage::Pending => count.pending += units,
@@ -295,8 +308,9 @@ impl Count {
     pub(super) fn presence(&self) -> Presence {
         Presence {
             pending: self.pending + self.stranded,
-            warming: 0,
-            ready: self.healthy,
+            warming: self.warming,
+            warmed: Some(self.warmed),
+            ready: self.healthy - self.warming,
             draining: self.draining,
             unhealthy: self.unhealthy,
             zones: 0,

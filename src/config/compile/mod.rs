@@ -12,6 +12,7 @@
 mod action;
 mod limits;
 mod listener;
+mod outlier;
 mod page;
 mod pool;
 mod rewrite;
