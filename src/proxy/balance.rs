@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use crate::base::{Entropy, ZoneId};
-use crate::model::{Balance, Instance, Limit, Slot};
+use crate::model::{Balance, FULL, Instance, Limit, Slot};
 
 /// What a request asks for.
 #[derive(Debug, Default)]
@@ -54,6 +54,9 @@ enum Terms {
 
 /// A full scan is as cheap as two draws up to here, and never picks the busier of two.
 const SCAN_UP_TO: usize = 4;
+
+/// Draws that are thrown away at most because they fell on an instance that warms up.
+const DRAWS_MAX: usize = 8;
 
 /// Longest turn of the weighted round robin; weights are scaled down to fit.
 const TURN_MAX: u64 = 16_384;
@@ -145,9 +148,23 @@ impl Picker {
             let order = (0..count).map(|step| (start + step) % count);
             return order.reduce(|best, next| self.less_busy(best, next, ask)).unwrap_or(start);
         }
-        let one = entropy.below(count);
-        let other = (one + 1 + entropy.below(count - 1)) % count;
+        let one = self.draw_warm(entropy, |entropy| entropy.below(count));
+        let other = self.draw_warm(entropy, |entropy| (one + 1 + entropy.below(count - 1)) % count);
         self.less_busy(one, other, ask)
+    }
+
+    /// A draw that falls on an instance that warms up counts as often as its part says. The better of two
+    /// that are both cold is cold all the same, however little is in flight there.
+    fn draw_warm(&self, entropy: &mut Entropy, draw: impl Fn(&mut Entropy) -> usize) -> usize {
+        let mut index = draw(entropy);
+        for _ in 0..DRAWS_MAX {
+            let ramp = self.members[index].vitals.ramp();
+            if ramp >= FULL || entropy.below(FULL as usize) < ramp as usize {
+                break;
+            }
+            index = draw(entropy);
+        }
+        index
     }
 
     fn less_busy(&self, one: usize, other: usize, ask: &Ask<'_>) -> usize {
@@ -156,12 +173,12 @@ impl Picker {
             (false, true) => return other,
             _ => {}
         }
-        let load = |index: usize, by: u32| {
-            (u64::from(self.members[index].vitals.in_flight()) + 1) * u64::from(by)
+        let load = |index: usize| {
+            let Instance { weight, vitals, .. } = &*self.members[index];
+            let warm = f64::from(*weight) * f64::from(vitals.ramp());
+            (f64::from(vitals.in_flight()) + 1.0) / warm
         };
-        let (one_weight, other_weight) = (self.members[one].weight, self.members[other].weight);
-        // (a + 1) / weight(a) against (b + 1) / weight(b), without dividing.
-        if load(other, one_weight) < load(one, other_weight) { other } else { one }
+        if load(other) < load(one) { other } else { one }
     }
 
     /// Weighted random: the turn holds each instance as often as its weight.

@@ -400,6 +400,28 @@ mod tests {
     }
 
     #[test]
+    fn who_ramps_is_there_and_counts_for_what_it_takes() {
+        let running = machine(MachineState::Running);
+        let ramping = row(Health::Up, Life::Ramping);
+        ramping[0].instance.vitals.set_ramp(FULL / 4);
+        let mut roster = roster();
+        let mut members = roster.observe(Ms(1_000), &ramping, std::slice::from_ref(&running));
+        members[0].units = 2;
+        let count = Count::of(&members, 3, 0);
+        assert_eq!((count.healthy, count.carrying(), count.size()), (2, 5, 5), "not ordered twice");
+        let presence = count.presence();
+        assert_eq!((presence.warming, presence.ready, presence.pending), (2, 0, 3));
+        assert_eq!(presence.strength(), 0.5);
+        // What the counters say counts only while it ramps: of one that is down it is what was.
+        let serving = row(Health::Up, Life::Serving);
+        serving[0].instance.vitals.set_ramp(FULL / 4);
+        let members = roster.observe(Ms(2_000), &serving, std::slice::from_ref(&running));
+        assert_eq!(Count::of(&members, 0, 0).presence().strength(), 1.0);
+        let told = Presence { warming: 3, ready: 1, ..Presence::default() };
+        assert_eq!(told.strength(), 2.5, "a half each where nobody knows");
+    }
+
+    #[test]
     fn what_ran_before_our_time_is_never_taken_for_a_failed_launch() {
         let running = machine(MachineState::Running);
         let down = row(Health::Down, Life::Booting);

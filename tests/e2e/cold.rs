@@ -160,7 +160,7 @@ struct Cold {
 fn five_cold_ones_join(cold: &Cold) -> (Tally, Tally) {
     const WARM: usize = 8;
     let ms = |duration: Duration| format!("{}ms", duration.as_millis());
-    let mut instances = Whoami::several(WARM, "--delay 20ms");
+    let mut instances = Whoami::several(WARM, "--delay 100ms");
     let pool = format!("slow_start = \"{}\"", cold.slow_start);
     let (daemon, bind) = before(&addresses(&instances), &pool, "");
     let load = Load::start(bind, 64, 250);
@@ -173,7 +173,7 @@ fn five_cold_ones_join(cold: &Cold) -> (Tally, Tally) {
     let (fail, slow) = (ms(cold.fail), ms(cold.slow));
     let cold_ones: Vec<Whoami> = (WARM..WARM + 5)
         .map(|n| {
-            let more = format!("--delay 20ms --cold-fail {fail} --cold-slow {slow}");
+            let more = format!("--delay 100ms --cold-fail {fail} --cold-slow {slow}");
             Whoami::start(&format!("i{n}"), free_address(), &more)
         })
         .collect();
@@ -193,17 +193,36 @@ fn five_cold_ones_join(cold: &Cold) -> (Tally, Tally) {
     (steady, tally)
 }
 
+/// The share of requests that took so long as only cold instances do: they need a second, others a
+/// tenth. That a machine is busy with other things does not make it one.
+fn share_of_slow(tally: &Tally) -> f64 {
+    let slow = tally.took.iter().filter(|micros| **micros >= 900_000).count();
+    slow as f64 / tally.took.len() as f64
+}
+
+/// Joins with slow start and, as a control, without: at most one request in a hundred may get into cold
+/// water.
+fn no_client_sees_it(fail: Duration, slow: Duration, slow_start: &'static str) {
+    let (steady, joined) = five_cold_ones_join(&Cold { fail, slow, slow_start });
+    let (_, control) = five_cold_ones_join(&Cold { fail, slow, slow_start: "off" });
+    let all = [&steady, &joined, &control];
+    let figures = format!(
+        "p99 {:?} before, as they join, and without; slow {:?}",
+        all.map(|tally| tally.within(0.99)),
+        all.map(share_of_slow)
+    );
+    println!("{figures}");
+    assert!(share_of_slow(&joined) <= 0.01 + share_of_slow(&steady), "{figures}");
+    assert!(share_of_slow(&control) > 0.02, "what is slow does not show: {figures}");
+}
+
 #[test]
 fn five_cold_instances_join_and_no_client_sees_it() {
-    let (fail, slow) = (Duration::from_secs(2), Duration::from_secs(4));
-    let (steady, joined) = five_cold_ones_join(&Cold { fail, slow, slow_start: "6s" });
-    let [before, after] = [steady, joined].map(|tally| tally.within(0.99));
-    let (_, control) = five_cold_ones_join(&Cold { fail, slow, slow_start: "off" });
-    let control = control.within(0.99);
-    let figures = format!("p99 {before:?} before, {after:?} as they join; {control:?} without");
-    println!("{figures}");
-    // This machine's own noise is a few milliseconds.
-    let most = before.mul_f64(1.2) + Duration::from_millis(10);
-    assert!(after <= most, "{figures}");
-    assert!(control > 2 * before, "what is slow does not show: {figures}");
+    no_client_sees_it(Duration::from_secs(2), Duration::from_secs(4), "6s");
+}
+
+#[test]
+#[ignore = "the same at full length takes two minutes"]
+fn five_cold_instances_join_and_no_client_sees_it_for_half_a_minute() {
+    no_client_sees_it(Duration::from_secs(10), Duration::from_secs(20), "30s");
 }
