@@ -168,6 +168,11 @@ impl Tally {
         }
     }
 
+    /// Whether more failed than did not.
+    pub fn is_mostly_failed(&self) -> bool {
+        self.failures * 2 > self.requests
+    }
+
     fn success_rate(&self) -> f64 {
         1.0 - self.failures as f64 / self.requests as f64
     }

@@ -1,7 +1,7 @@
 //! Slow start: how much of its full share an instance takes while it warms up. Pure.
 //!
-//! Time alone does not warm everything: while an instance is seen to be cold it stays where it is, for
-//! twice the window at most.
+//! Time alone does not warm everything: while an instance is seen to be cold, or was not seen to answer
+//! yet while others do, it stays where it is, for twice the window at most.
 //!
 //! Warmth rises from nothing to all within the window while an instance may take traffic, and falls as
 //! fast while it may not: a drain that is undone after two seconds costs two seconds. An instance takes
@@ -29,13 +29,15 @@ pub(super) struct Warmth {
     degree: f64,
     /// Whether it stays as it is.
     held: bool,
+    /// Whether it was ever seen how it answers.
+    seen: bool,
     /// How many windows it may still be held up for.
     patience: f64,
 }
 
 impl Warmth {
     /// It has just started, or was broken.
-    pub const COLD: Self = Self { degree: 0.0, held: false, patience: HELD_MOST };
+    pub const COLD: Self = Self { degree: 0.0, held: false, seen: false, patience: HELD_MOST };
     /// It ran before our time, for as long as anyone knows.
     pub const WARM: Self = Self { degree: 1.0, ..Self::COLD };
 
@@ -50,9 +52,14 @@ impl Warmth {
         self.degree = (self.degree + change).clamp(0.0, 1.0);
     }
 
-    /// It is seen to be cold, or not any more.
-    pub fn hold(&mut self, held: bool) {
-        self.held = held;
+    /// It is seen to be cold, or not to be.
+    pub fn see(&mut self, cold: bool) {
+        (self.held, self.seen) = (cold, true);
+    }
+
+    /// Nobody asked it for anything, while others were asked or not. What was seen last holds on.
+    pub fn see_nothing(&mut self, others_answer: bool) {
+        self.held = others_answer && (self.held || !self.seen);
     }
 
     /// What it could take beside one that is as warm as can be.
@@ -145,15 +152,31 @@ mod tests {
         }
         let mut warmth = Warmth::COLD;
         warmth.pass(0.25, true);
-        warmth.hold(true);
+        warmth.see(true);
         (0..199).for_each(|_| warmth.pass(0.01, true));
         assert_eq!(warmth.strength(), 0.25);
-        warmth.hold(false);
+        warmth.see(false);
         warmth.pass(0.25, true);
         assert_eq!(warmth.strength(), 0.5);
-        warmth.hold(true);
+        warmth.see(true);
         (0..50).for_each(|_| warmth.pass(0.01, true));
         assert!(warmth.strength() > 0.95, "its patience is over: {warmth:?}");
+
+        let mut unasked = Warmth::COLD;
+        for (others_answer, seen, held) in [
+            (true, None, true),
+            (false, None, false),
+            (true, Some(false), false),
+            (true, None, false),
+            (true, Some(true), true),
+            (true, None, true),
+        ] {
+            match seen {
+                Some(cold) => unasked.see(cold),
+                None => unasked.see_nothing(others_answer),
+            }
+            assert_eq!(unasked.held, held, "{unasked:?}");
+        }
     }
 
     #[test]

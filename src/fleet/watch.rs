@@ -5,8 +5,8 @@
 //! 1. Only one that could take traffic is ejected: probes, operators and the agent have the first word.
 //! 2. No more are ejected than [`Outlier::allowed`], counted with the one in question, and at least
 //!    [`Outlier::min_healthy`] stay. Where these are lost later, ejections end early.
-//! 3. One that warms up and is much slower than the warm ones, or fails, gets no larger share meanwhile;
-//!    but slow start never takes longer than three times its window.
+//! 3. One that warms up and is much slower than the warm ones, or fails, or has not been asked anything
+//!    while they were, gets no larger share meanwhile; but slow start never takes longer than three times its window.
 //! 4. A passed probe ends no ejection: it passed all the time that real requests failed. A failed one
 //!    does, for it keeps the instance out as well.
 //!
@@ -90,7 +90,7 @@ fn hold_the_slow(members: &mut Members) {
     if ramping {
         let usual_ms = median(&mut warm);
         members.values_mut().filter(|member| member.is_ramping()).for_each(|member| {
-            member.hold(usual_ms);
+            member.compare_to_warm(usual_ms);
         });
     }
 }

@@ -218,7 +218,7 @@ fn no_client_sees_it(fail: Duration, slow: Duration, slow_start: &'static str) {
 
 #[test]
 fn five_cold_instances_join_and_no_client_sees_it() {
-    no_client_sees_it(Duration::from_secs(2), Duration::from_secs(4), "6s");
+    no_client_sees_it(Duration::from_secs(2), Duration::from_secs(4), "12s");
 }
 
 #[test]

@@ -54,11 +54,11 @@ fn faults() {
     for (lines, expected) in [
         (
             "outlier = { ejection = \"1m\", max_ejection = \"30s\" }",
-            "7:44: pool.web.outlier.max_ejection: the longest ejection \"30s\" is shorter than the first \"1m\"",
+            "7:45: pool.web.outlier.max_ejection: the longest ejection \"30s\" is shorter than the first \"1m\"",
         ),
-        ("outlier.failures = 0", "7:20: pool.web.outlier.failures: must be"),
+        ("outlier.failures = 0", "7:20: pool.web.outlier.failures: 0 is less than 1"),
         ("outlier.latency = 0", "7:19: pool.web.outlier.latency: must be a number above 0"),
-        ("outlier.min_instances = 1", "7:25: pool.web.outlier.min_instances: must be"),
+        ("outlier.min_instances = 1", "7:25: pool.web.outlier.min_instances: 1 is less than 2"),
         ("outlier.max_ejected = 10", "7:23: pool.web.outlier.max_ejected: 10 has no unit"),
         (
             "outlier.failure = 5",

@@ -9,6 +9,9 @@ use crate::fleet::outlier::{Conduct, Fault, Tally};
 use crate::fleet::warmth::{Warmth, is_cold};
 use crate::model::{FULL, Health, Life, Outlier};
 
+/// What an answer has taken at least that did not come in a second.
+const PACE_MS: f64 = 1_000.0;
+
 /// What traffic shows.
 #[derive(Debug)]
 pub(super) struct Traffic {
@@ -135,11 +138,16 @@ impl Member {
 
     /// It warms up: whether what it answered in the last second shows that it is not warm, beside the
     /// usual mean time of warm ones.
-    pub fn hold(&mut self, usual_ms: Option<f64>) {
-        let recent = self.traffic.recent;
-        let fails = recent.failures * 2 > recent.requests;
-        let slow = usual_ms.is_some_and(|usual_ms| is_cold(recent.mean_ms(), usual_ms));
-        self.traffic.warmth.hold(fails || slow);
+    pub fn compare_to_warm(&mut self, usual_ms: Option<f64>) {
+        let Traffic { recent, warmth, .. } = &mut self.traffic;
+        let waits = self.instance.vitals.in_flight() > 0;
+        match usual_ms {
+            Some(usual_ms) if recent.requests > 0 => {
+                warmth.see(recent.is_mostly_failed() || is_cold(recent.mean_ms(), usual_ms));
+            }
+            Some(usual_ms) if waits => warmth.see(is_cold(PACE_MS, usual_ms)),
+            _ => warmth.see_nothing(usual_ms.is_some()),
+        }
     }
 
     /// It takes what is its part beside the warmest, if it takes anything.
