@@ -37,15 +37,19 @@ const CONFINED: [(&str, &str); 4] = [
 ];
 
 /// Rooms (or files) that decide: no clock, no waiting, no talking.
-const CORES: [&str; 29] = [
+const CORES: [&str; 33] = [
     "src/base/",
     "src/model/",
     "src/config/",
     "src/net/proxy_protocol.rs",
     "src/fleet/member.rs",
+    "src/fleet/member/",
     "src/fleet/membership.rs",
     "src/fleet/roster.rs",
     "src/fleet/health.rs",
+    "src/fleet/outlier.rs",
+    "src/fleet/warmth.rs",
+    "src/fleet/watch.rs",
     "src/proxy/wire/http1.rs",
     "src/proxy/budget.rs",
     "src/proxy/wire/chunked.rs",

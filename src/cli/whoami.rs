@@ -32,7 +32,7 @@ use crate::base::entropy::stable_hash;
 use crate::base::unit::parse_duration;
 use crate::base::{Clock, Entropy, Share};
 
-use dials::{Dials, Pace, Wish};
+use dials::{Cold, Dials, Pace, Wish};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1_024;
@@ -61,6 +61,12 @@ pub struct WhoamiArgs {
     /// Wait this long before listening
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub boot: Option<Duration>,
+    /// Answer 500 at first, to probes as well, for this long after it listens
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub cold_fail: Option<Duration>,
+    /// After that make --delay ten times as long for this long
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub cold_slow: Option<Duration>,
     /// Its name; default: $TIDEGATE_INSTANCE_ID, else its address
     #[arg(long)]
     pub id: Option<String>,
@@ -173,7 +179,9 @@ struct Whoami {
     id: String,
     zone: String,
     address: SocketAddr,
+    /// Started when it began to listen.
     clock: Clock,
+    cold: Cold,
     state: Mutex<State>,
 }
 
@@ -201,6 +209,10 @@ impl Whoami {
             zone: known(args.zone, "TIDEGATE_ZONE").unwrap_or_else(|| "none".into()),
             address: args.listen,
             clock: Clock::start(),
+            cold: Cold {
+                fail: args.cold_fail.unwrap_or_default(),
+                slow: args.cold_slow.unwrap_or_default(),
+            },
             state: Mutex::new(State { dials, pace: Pace::default(), entropy, served: 0 }),
         }
     }
@@ -216,6 +228,9 @@ impl Whoami {
             length += frame.data_ref().map_or(0, Bytes::len);
         }
         Ok(match head.uri.path() {
+            _ if self.cold.fails(self.clock.elapsed()) => {
+                text(StatusCode::INTERNAL_SERVER_ERROR, "cold\n")
+            }
             "/healthz" if self.state().dials.healthy => text(StatusCode::OK, "ok\n"),
             "/healthz" => text(StatusCode::SERVICE_UNAVAILABLE, "told to be sick\n"),
             "/whoami" => self.turn(&head),
@@ -253,7 +268,8 @@ impl Whoami {
             let mut state = self.state();
             let (now, rate) = (self.clock.elapsed(), state.dials.rate);
             let start = state.pace.reserve(now, rate);
-            start.saturating_sub(now).saturating_add(state.dials.delay).saturating_add(wish.delay)
+            let delay = self.cold.delayed(now, state.dials.delay);
+            start.saturating_sub(now).saturating_add(delay).saturating_add(wish.delay)
         };
         if wait > Duration::ZERO {
             tokio::time::sleep(wait).await;

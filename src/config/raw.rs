@@ -38,6 +38,11 @@ const KEEPALIVE_MOST_MS: u64 = 32_767_000;
 /// Linux counts this in milliseconds, in 31 bits.
 const USER_TIMEOUT_MOST_MS: u64 = i32::MAX as u64;
 
+/// The longest that instances take to their full share: an hour.
+const SLOW_START_MOST_MS: u64 = 3_600_000;
+/// The longest between two comparisons of instances: an hour.
+const INTERVAL_MOST_MS: u64 = 3_600_000;
+
 /// The longest that what recurs may hold: a year.
 const FOR_MOST_MS: u64 = 366 * 86_400_000;
 
@@ -225,6 +230,8 @@ tables! {
         drain_timeout: Given<Period>,
         instances: Given<Vec<Instance>>,
         health: Health,
+        outlier: Outlier,
+        slow_start: Given<OrOff<Span<1_000, SLOW_START_MOST_MS>>>,
         scaling: Scaling,
         provisioner: Provisioner,
     }
@@ -287,6 +294,22 @@ tables! {
         timeout: Given<Period>,
         rise: Given<Positive>,
         fall: Given<Positive>,
+    }
+
+    /// `[pool.NAME.outlier]`.
+    Outlier {
+        table: Whole,
+        failures: Given<OrOff<Positive>>,
+        gateway_failures: Given<OrOff<Positive>>,
+        success_rate: Given<OrOff<Rate>>,
+        latency: Given<OrOff<Rate>>,
+        interval: Given<Span<100, INTERVAL_MOST_MS>>,
+        min_requests: Given<Positive>,
+        min_instances: Given<Count<2, { u32::MAX }>>,
+        ejection: Given<Period>,
+        max_ejection: Given<Period>,
+        max_ejected: Given<Share>,
+        min_healthy: Given<Positive>,
     }
 
     /// `[pool.NAME.scaling]`.

@@ -25,7 +25,7 @@ use crate::model::{Admin, AgentReport, Census, Health, Sight, SizeOverride};
 use crate::observe::metrics::Metrics;
 use crate::proxy::snapshot::{PoolShared, Snapshot};
 
-/// How often drains and suspicions are looked at.
+/// How often drains and ejections and ramps are looked at.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Ticks per second: demand windows are one second long.
@@ -362,6 +362,12 @@ fn log_change(change: &Change, metrics: &Metrics) {
             } else {
                 tracing::info!(%pool, %instance, %zone, from, to, why, "health changed");
             }
+        }
+        Change::Ejected { pool, instance, zone, reason, why } => {
+            metrics.count_health_change(pool, Health::Ejected);
+            metrics.count_ejection(pool, reason);
+            let (from, to) = (Health::Up.word(), Health::Ejected.word());
+            tracing::warn!(%pool, %instance, %zone, from, to, %why, "health changed");
         }
         Change::Life { pool, instance, zone, from, to } => {
             let (from, to) = (from.word(), to.word());

@@ -1,6 +1,7 @@
 //! Facts: what became different, for the log.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::base::{InstanceId, PoolId, ZoneId};
 use crate::model::{Health, Life};
@@ -10,6 +11,19 @@ use crate::model::{Health, Life};
 pub enum Change {
     /// Probes (or the provider) say something else of an instance than before.
     Health(HealthChange),
+    /// An instance is out of traffic for a while, for how it answered.
+    Ejected {
+        /// In this pool.
+        pool: PoolId,
+        /// This instance.
+        instance: InstanceId,
+        /// In this zone.
+        zone: ZoneId,
+        /// What it was found by, as a word for labels.
+        reason: &'static str,
+        /// For how long and what for, in words for an operator.
+        why: Arc<str>,
+    },
     /// An instance is somewhere else between birth and death.
     Life {
         /// In this pool.

@@ -1,5 +1,7 @@
 //! One instance with its three truths, and the books that all instances are entered in.
 
+mod traffic;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,9 +11,12 @@ use crate::base::{InstanceId, Ms, PoolId, ZoneId};
 use crate::fleet::change::{Change, HealthChange};
 use crate::fleet::health::{Turn, Ward};
 use crate::fleet::order::{ProbeError, ProbeOrder, Way};
+use crate::fleet::warmth::Warmth;
 use crate::model::{
     Admin, Health, HealthSettings, Instance, InstanceRow, Life, Pool, Said, Standing,
 };
+
+use self::traffic::Traffic;
 
 /// The name of an instance among all pools.
 pub(super) type Key = (PoolId, InstanceId);
@@ -40,6 +45,7 @@ pub(super) struct Member {
     pub origin: Origin,
     pub life: Life,
     ward: Ward,
+    traffic: Traffic,
     /// Whether it was ever up.
     served: bool,
     /// Whether its provider says that it is broken.
@@ -152,8 +158,10 @@ impl Member {
             address: instance.address,
         });
         let life = if serving { Life::Serving } else { Life::Booting };
+        // What is there at the start may have been up for long.
+        let traffic = Traffic::new(if books.ready { Warmth::COLD } else { Warmth::WARM });
         let mut member =
-            Self { instance, origin, life, ward, served, failed: false, entered: None };
+            Self { instance, origin, life, ward, traffic, served, failed: false, entered: None };
         member.enter(books);
         member
     }
@@ -239,7 +247,7 @@ impl Member {
                 why: error.to_string(),
             });
         }
-        self.settle(turn, books);
+        self.settle(now, turn, books);
     }
 
     /// If traffic waits for it in vain, has a probe settle that, or voids the suspicion.
@@ -258,7 +266,7 @@ impl Member {
     pub fn reschedule(&mut self, now: Ms, settings: &HealthSettings, books: &mut Books) {
         if !self.failed {
             let turn = self.ward.reschedule(now, settings);
-            self.settle(turn, books);
+            self.settle(now, turn, books);
         }
     }
 
@@ -278,7 +286,7 @@ impl Member {
             Some(why) => self.ward.condemn(why),
             None => self.ward.reschedule(now, settings),
         };
-        self.settle(turn, books);
+        self.settle(now, turn, books);
     }
 
     /// Nothing new goes there; what runs may finish until the deadline. Said again, the earlier
@@ -327,8 +335,13 @@ impl Member {
 
     /// As the census has it.
     pub fn row(&self, admin: Admin) -> InstanceRow {
-        let standing = Standing { health: self.ward.health(), admin, life: self.life };
-        InstanceRow::new(Arc::clone(&self.instance), standing)
+        let health = match self.ward.health() {
+            Health::Up if self.is_ejected() => Health::Ejected,
+            probed => probed,
+        };
+        let standing = Standing { health, admin, life: self.life };
+        let ejection = self.traffic.why_ejected();
+        InstanceRow { ejection, ..InstanceRow::new(Arc::clone(&self.instance), standing) }
     }
 
     /// Whether probes mean anything: not any more when it is broken or about to go.
@@ -341,8 +354,11 @@ impl Member {
     }
 
     /// Carries a turn of health to the counters, the life and the books.
-    fn settle(&mut self, turn: Option<Turn>, books: &mut Books) {
+    fn settle(&mut self, now: Ms, turn: Option<Turn>, books: &mut Books) {
         if let Some(Turn { from, to, why }) = turn {
+            if to == Health::Down {
+                self.forget_warmth(now);
+            }
             self.instance.vitals.set_down(to == Health::Down);
             books.changed = true;
             books.changes.push(Change::Health(HealthChange {

@@ -105,7 +105,8 @@ impl Membership {
         self.books.note_ready();
     }
 
-    /// Goes on with drains: closes what is idle, and what is past its deadline.
+    /// Goes on with drains: closes what is idle, and what is past its deadline. Looks at what traffic
+    /// says of each instance: ejects, takes back, lets ramp.
     pub fn handle_tick(&mut self, now: Ms) {
         let draining: Vec<Key> = self.books.draining.keys().cloned().collect();
         for (pool, id) in draining {
@@ -113,6 +114,9 @@ impl Membership {
             if roster.is_none_or(|roster| roster.finish_drain(now, &id, &mut self.books)) {
                 self.books.draining.remove(&(pool, id));
             }
+        }
+        for roster in self.pools.values_mut() {
+            roster.look(now, &mut self.books);
         }
     }
 

@@ -1,10 +1,12 @@
 //! Who is there, and who is healthy.
 //!
-//! Three pure cores and one shell:
+//! Pure cores and one shell:
 //!
 //! - [`health`]: the [`Ward`] of one instance turns probe results into pending, up or down, and
 //!   says when the next probe is due.
 //! - `member` and `roster`: one instance with its three truths, and the instances of one pool.
+//! - `outlier`, `warmth` and `watch`: what real traffic says. Who answers worse than its peers is
+//!   ejected for a while, and who is new or comes back gets a growing share.
 //! - [`membership`]: all pools. The steward feeds it the config, the agents' reports, operators'
 //!   orders and probe results, and reads back probe orders, facts for the log and the census.
 //! - [`probe`]: the tasks that ask instances over real sockets.
@@ -27,8 +29,11 @@ pub mod health;
 mod member;
 pub mod membership;
 pub mod order;
+mod outlier;
 pub mod probe;
 mod roster;
+mod warmth;
+mod watch;
 
 pub use change::{Change, HealthChange};
 pub use health::Ward;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::base::{InstanceId, Ms, ZoneId};
 use crate::fleet::member::{Books, Member, Origin, Site};
 use crate::fleet::order::{ProbeError, ProbeOrder};
+use crate::fleet::watch::Watch;
 use crate::model::{Admin, Life, Machine, MachineState, Pool, PoolRow, Scaling, TrafficPlan};
 
 /// The instances of one pool.
@@ -22,6 +23,9 @@ pub(super) struct Roster {
     orders: BTreeMap<InstanceId, Order>,
     /// What its agent wants: instances, and the demand in requests per second.
     wants: Option<(u32, f64)>,
+    /// Whether its provider has listed what is there.
+    listed: bool,
+    watch: Watch,
 }
 
 /// A machine without an address.
@@ -41,6 +45,8 @@ impl Roster {
             members: BTreeMap::new(),
             orders: BTreeMap::new(),
             wants: None,
+            listed: false,
+            watch: Watch::default(),
         }
     }
 
@@ -100,6 +106,7 @@ impl Roster {
         for machine in machines {
             self.see(now, machine, books);
         }
+        self.listed = true;
         let id = &self.pool.id;
         if let Some(said) = books.admin.get_mut(id) {
             said.retain(|id, _| listed.contains(id) || self.members.contains_key(id));
@@ -181,6 +188,11 @@ impl Roster {
         }
     }
 
+    /// What traffic says of them.
+    pub fn look(&mut self, now: Ms, books: &mut Books) {
+        self.watch.look(now, &self.pool, &mut self.members, books);
+    }
+
     /// As the census has it.
     pub fn row(&self, books: &Books) -> PoolRow {
         let pool = &self.pool.id;
@@ -239,7 +251,11 @@ impl Roster {
         let units = |scaling: &Arc<Scaling>| scaling.units_of(machine.size.as_deref());
         let weight = pool.scaling.as_ref().map_or(1, units);
         let site = Site { zone: &machine.zone, address, weight };
+        let ran_before = !self.listed && machine.state == MachineState::Running;
         let member = self.place(now, id, site, Origin::Provisioned, books);
+        if ran_before {
+            member.presume_warm();
+        }
         let failure = match &machine.state {
             MachineState::Failed(why) => Some(why.as_str()),
             _ => None,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::base::{InstanceId, PoolId, ZoneId};
-use crate::model::{Instance, Pool, Said, Standing, TrafficPlan};
+use crate::model::{FULL, Health, Instance, Life, Pool, Said, Standing, TrafficPlan};
 
 /// All pools at one moment.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +43,8 @@ pub struct InstanceRow {
     pub instance: Arc<Instance>,
     /// The three truths.
     pub standing: Standing,
+    /// For how long it is ejected and what for, in words for an operator.
+    pub ejection: Option<Arc<str>>,
     /// Only probes speak against it, and the pool is in panic: it gets traffic all the same.
     pub in_panic: bool,
 }
@@ -50,7 +52,20 @@ pub struct InstanceRow {
 impl InstanceRow {
     /// An instance with its three truths.
     pub fn new(instance: Arc<Instance>, standing: Standing) -> Self {
-        Self { instance, standing, in_panic: false }
+        Self { instance, standing, ejection: None, in_panic: false }
+    }
+
+    /// Why new traffic may (not) go there, in words for an operator.
+    pub fn why(&self) -> String {
+        let (eligible, why) = self.standing.verdict();
+        let ramp = self.instance.vitals.ramp();
+        match &self.ejection {
+            Some(ejection) if self.standing.health == Health::Ejected => ejection.to_string(),
+            _ if eligible && self.standing.life == Life::Ramping => {
+                format!("{why}: takes {} % of its share", ramp * 100 / FULL)
+            }
+            _ => why.to_owned(),
+        }
     }
 
     /// Whether new traffic may go there.

@@ -182,6 +182,13 @@ impl Vitals {
         note_in_a_row(&self.gateway_failures_in_a_row, true);
     }
 
+    /// What was counted in a row counts anew from zero: it was acted on, or something went well that no
+    /// response tells of.
+    pub fn forget_failures(&self) {
+        note_in_a_row(&self.failures_in_a_row, false);
+        note_in_a_row(&self.gateway_failures_in_a_row, false);
+    }
+
     /// How many exchanges in a row ended with a 5xx or without a response, up to now.
     pub fn failures_in_a_row(&self) -> u32 {
         self.failures_in_a_row.load(Ordering::Relaxed)

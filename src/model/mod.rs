@@ -14,6 +14,7 @@ pub mod demand;
 pub mod instance;
 pub mod listener;
 pub mod machine;
+pub mod outlier;
 pub mod pool;
 pub mod rewrite;
 pub mod route;
@@ -30,12 +31,13 @@ pub use affinity::{Affinity, HashKey, Sticky};
 pub use census::{Census, InstanceRow, PoolRow};
 pub use cost::Cost;
 pub use demand::{Totals, Window};
-pub use instance::{Instance, Slot, Vitals};
+pub use instance::{FULL, Instance, Slot, Vitals};
 pub use listener::{
     ConnectMethod, ForwardedStyle, Listener, ListenerLimits, ListenerTimeouts, Page, Protocol,
     ProxyHeader,
 };
 pub use machine::{Machine, MachineState};
+pub use outlier::Outlier;
 pub use pool::{
     Balance, Health as HealthSettings, HealthCheck, KeepAlive, Limit, Pool, PoolTimeouts,
     ProcessSettings, Provisioning, ProxyVersion, Queue, Retry, StaticInstance, StopPolicy,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::base::{InstanceId, PoolId, Share, ZoneId};
 use crate::model::affinity::Affinity;
+use crate::model::outlier::Outlier;
 use crate::model::rewrite::Rewrite;
 use crate::model::scaling::Scaling;
 use crate::model::socket::SocketOptions;
@@ -311,6 +312,11 @@ pub struct Pool {
     pub instances: Vec<StaticInstance>,
     /// Active health checks.
     pub health: Health,
+    /// Passive health.
+    pub outlier: Outlier,
+    /// How long an instance that is new, or was away, takes until it gets its full share of the
+    /// traffic; `None` gives it that at once.
+    pub slow_start: Option<Duration>,
     /// How traffic is spread over zones.
     pub zones: Zones,
     /// The agent's orders; `Some` exactly when `provisioning` is.
@@ -334,6 +340,8 @@ impl Pool {
             drain_timeout: Duration::from_secs(60),
             instances: Vec::new(),
             health: Health::default(),
+            outlier: Outlier::default(),
+            slow_start: Some(Duration::from_secs(30)),
             zones: Zones::default(),
             scaling: None,
             provisioning: None,

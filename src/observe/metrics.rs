@@ -46,6 +46,7 @@ pub struct Metrics {
     reloads: IntCounterVec,
     probes: IntCounterVec,
     health_changes: IntCounterVec,
+    ejections: IntCounterVec,
     history_errors: IntCounterVec,
     recommended_seconds: CounterVec,
     recommended_short_seconds: CounterVec,
@@ -81,6 +82,11 @@ impl Metrics {
             "health_changes_total",
             "Changes of an instance's health, by what it became.",
             &["pool", "to"],
+        );
+        let ejections = counter(
+            "ejections_total",
+            "Instances that were taken out for a while for how they answered, by what showed it.",
+            &["pool", "reason"],
         );
         let history_errors = counter(
             "history_errors_total",
@@ -129,6 +135,7 @@ impl Metrics {
             reloads,
             probes,
             health_changes,
+            ejections,
             history_errors,
             recommended_seconds,
             recommended_short_seconds,
@@ -202,6 +209,11 @@ impl Metrics {
     /// An instance's health became `to`.
     pub fn count_health_change(&self, pool: &PoolId, to: Health) {
         self.health_changes.with_label_values(&[pool.as_str(), to.word()]).inc();
+    }
+
+    /// An instance was ejected, found by what `reason` says.
+    pub fn count_ejection(&self, pool: &PoolId, reason: &str) {
+        self.ejections.with_label_values(&[pool.as_str(), reason]).inc();
     }
 
     /// Everything as Prometheus text.

@@ -3,13 +3,21 @@
 
 use std::time::Duration;
 
-use crate::model::Instance;
+use crate::model::{Instance, Pool};
 use crate::proxy::snapshot::PoolView;
 use crate::proxy::worker::Worker;
 
 /// Puts an instance under suspicion, and wakes the control plane if nobody did before.
 pub fn suspect(worker: &Worker, instance: &Instance) {
     if instance.vitals.suspect() {
+        worker.ring_suspicion();
+    }
+}
+
+/// Wakes the control plane when so many exchanges with an instance failed in a row that it is to judge
+/// that. Called after each that was counted as failed.
+pub fn note_failed(worker: &Worker, pool: &Pool, instance: &Instance) {
+    if pool.outlier.is_due(&instance.vitals) {
         worker.ring_suspicion();
     }
 }

@@ -31,9 +31,10 @@ pub(super) struct Capacity {
 }
 
 impl Capacity {
-    /// One second of `seconds`. Who warms up counts half.
+    /// One second of `seconds`. Who warms up counts for the part that it takes: what is saturated then
+    /// is not what an instance takes at most.
     pub(super) fn see(&mut self, seconds: f64, second: &Second, presence: &Presence) {
-        let serving = f64::from(presence.ready) + f64::from(presence.warming) / 2.0;
+        let serving = presence.strength();
         if serving <= 0.0 {
             self.saturated = 0;
             return;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::Ms;
-use crate::model::{Scaling, Window};
+use crate::model::{FULL, Scaling, Window};
 use crate::scaling::capacity::Capacity;
 use crate::scaling::demand::{Demand, Estimate, Foresight};
 use crate::scaling::plan::Facts;
@@ -55,6 +55,8 @@ pub struct Presence {
     pub pending: u32,
     /// Serving, and not at full strength yet.
     pub warming: u32,
+    /// What those that warm up carry together, of [`FULL`] each; `None` if nobody knows.
+    pub warmed: Option<u32>,
     /// Serving.
     pub ready: u32,
     /// Draining or leaving.
@@ -72,11 +74,19 @@ impl Presence {
         Self {
             pending: times(self.pending),
             warming: times(self.warming),
+            warmed: self.warmed.map(times),
             ready: times(self.ready),
             draining: times(self.draining),
             unhealthy: times(self.unhealthy),
             zones: self.zones,
         }
+    }
+
+    /// How many ready ones they are worth that serve. Of one that warms up and of which no more is known
+    /// it is a half.
+    pub(super) fn strength(&self) -> f64 {
+        let warmed = self.warmed.map(|parts| f64::from(parts) / f64::from(FULL));
+        f64::from(self.ready) + warmed.unwrap_or(f64::from(self.warming) / 2.0)
     }
 }
 

@@ -202,7 +202,7 @@ impl Zones {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Machine, MachineState};
+    use crate::model::{FULL, Machine, MachineState};
     use proptest::prelude::*;
 
     fn machine(id: &str, zone: &str) -> Machine {
@@ -223,6 +223,7 @@ mod tests {
             machine,
             stage,
             in_flight,
+            ramp: FULL,
             evacuated: false,
             known: true,
             news: None,

@@ -153,7 +153,7 @@ impl Assessment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Machine, MachineState};
+    use crate::model::{FULL, Machine, MachineState};
 
     /// `"a+ a- b? b!"`: zone and stage of each; `+` healthy, `-` down, `?` pending, `!` failed.
     fn machines(text: &str) -> Vec<(Machine, Stage)> {
@@ -189,6 +189,7 @@ mod tests {
                 machine,
                 stage: *stage,
                 in_flight: 0,
+                ramp: FULL,
                 evacuated: false,
                 known: true,
                 news: None,

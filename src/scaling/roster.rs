@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::base::{InstanceId, Ms, ZoneId};
-use crate::model::{Admin, Health, InstanceRow, Life, Machine, MachineState};
+use crate::model::{Admin, FULL, Health, InstanceRow, Life, Machine, MachineState};
 use crate::scaling::law::Presence;
 
 /// How long an instance may take from its order to its first passed probe.
@@ -66,6 +66,8 @@ pub(super) struct Member<'a> {
     pub(super) stage: Stage,
     /// What runs on it.
     pub(super) in_flight: u32,
+    /// What it takes of its full share, of [`FULL`].
+    pub(super) ramp: u32,
     /// Its zone is evacuated.
     pub(super) evacuated: bool,
     /// Whether the steward knows it, and so could drain it.
@@ -190,6 +192,9 @@ impl Track {
             machine,
             stage,
             in_flight: row.map_or(0, |row| row.instance.vitals.in_flight()),
+            ramp: row
+                .filter(|row| row.standing.life == Life::Ramping)
+                .map_or(FULL, |row| row.instance.vitals.ramp()),
             evacuated: row.is_some_and(|row| row.standing.admin == Admin::Evacuated),
             known: row.is_some(),
             news,
@@ -255,6 +260,10 @@ impl Track {
 pub(super) struct Count {
     /// Take traffic.
     pub(super) healthy: u32,
+    /// Of these, what does not take its full share yet…
+    pub(super) warming: u32,
+    /// …and what it takes, of [`FULL`] each.
+    pub(super) warmed: u32,
     /// Take traffic and are not protected from scale-in.
     pub(super) removable: u32,
     /// Expected to take traffic soon, except the stranded ones.
@@ -278,6 +287,10 @@ impl Count {
             match member.stage {
                 Stage::Healthy => {
                     count.healthy += units;
+                    if member.ramp < FULL {
+                        count.warming += units;
+                        count.warmed += units * member.ramp;
+                    }
                     count.removable += if member.machine.protected { 0 } else { units };
                 }
                 Stage::Pending => count.pending += units,
@@ -295,8 +308,9 @@ impl Count {
     pub(super) fn presence(&self) -> Presence {
         Presence {
             pending: self.pending + self.stranded,
-            warming: 0,
-            ready: self.healthy,
+            warming: self.warming,
+            warmed: Some(self.warmed),
+            ready: self.healthy - self.warming,
             draining: self.draining,
             unhealthy: self.unhealthy,
             zones: 0,
@@ -383,6 +397,28 @@ mod tests {
         for (second, rows, machine, expected) in days {
             assert_eq!(stage(&mut roster, second, rows, machine), expected, "second {second}");
         }
+    }
+
+    #[test]
+    fn who_ramps_is_there_and_counts_for_what_it_takes() {
+        let running = machine(MachineState::Running);
+        let ramping = row(Health::Up, Life::Ramping);
+        ramping[0].instance.vitals.set_ramp(FULL / 4);
+        let mut roster = roster();
+        let mut members = roster.observe(Ms(1_000), &ramping, std::slice::from_ref(&running));
+        members[0].units = 2;
+        let count = Count::of(&members, 3, 0);
+        assert_eq!((count.healthy, count.carrying(), count.size()), (2, 5, 5), "not ordered twice");
+        let presence = count.presence();
+        assert_eq!((presence.warming, presence.ready, presence.pending), (2, 0, 3));
+        assert_eq!(presence.strength(), 0.5);
+        // What the counters say counts only while it ramps: of one that is down it is what was.
+        let serving = row(Health::Up, Life::Serving);
+        serving[0].instance.vitals.set_ramp(FULL / 4);
+        let members = roster.observe(Ms(2_000), &serving, std::slice::from_ref(&running));
+        assert_eq!(Count::of(&members, 0, 0).presence().strength(), 1.0);
+        let told = Presence { warming: 3, ready: 1, ..Presence::default() };
+        assert_eq!(told.strength(), 2.5, "a half each where nobody knows");
     }
 
     #[test]

@@ -71,6 +71,31 @@ impl fmt::Display for Dials {
     }
 }
 
+/// What it is like at first, counted from when it listens: it fails, and then it is slow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Cold {
+    /// So long it answers 500, probes included.
+    pub(super) fail: Duration,
+    /// So long it then takes longer.
+    pub(super) slow: Duration,
+}
+
+/// So many times as long.
+const COLD_TIMES: u32 = 10;
+
+impl Cold {
+    /// Whether it fails, so long after it began to listen.
+    pub(super) fn fails(&self, age: Duration) -> bool {
+        age < self.fail
+    }
+
+    /// What a request takes then that usually takes `delay`.
+    pub(super) fn delayed(&self, age: Duration, delay: Duration) -> Duration {
+        let is_slow = age < self.fail.saturating_add(self.slow);
+        delay.saturating_mul(if is_slow { COLD_TIMES } else { 1 })
+    }
+}
+
 /// What one request asks for itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Wish {
@@ -223,6 +248,27 @@ mod tests {
                 proptest::prop_assert!(within as f64 <= rate + 1.0, "{} at {}", within, rate);
             }
         }
+    }
+
+    #[test]
+    fn at_first_it_fails_and_then_it_is_slow() {
+        let cold = Cold { fail: ms(2_000), slow: ms(4_000) };
+        for (age_ms, fails, delay_ms) in [
+            (0, true, 50),
+            (1_999, true, 50),
+            (2_000, false, 50),
+            (5_999, false, 50),
+            (6_000, false, 5),
+        ] {
+            let age = ms(age_ms);
+            assert_eq!(
+                (cold.fails(age), cold.delayed(age, ms(5))),
+                (fails, ms(delay_ms)),
+                "{age_ms}"
+            );
+        }
+        let warm = Cold::default();
+        assert_eq!((warm.fails(ms(0)), warm.delayed(ms(0), ms(5))), (false, ms(5)));
     }
 
     #[test]

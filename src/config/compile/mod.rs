@@ -13,6 +13,7 @@ mod action;
 mod affinity;
 mod limits;
 mod listener;
+mod outlier;
 mod page;
 mod pool;
 mod rewrite;

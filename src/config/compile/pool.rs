@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{InstanceId, PoolId, Share, ZoneId};
-use crate::config::bound::OrOff;
+use crate::config::bound::{OrOff, Span};
 use crate::config::raw::{self, File};
 use crate::config::read::{At, State};
 use crate::config::scalar::{CheckKind, Period, Positive, Printed, Wrong};
@@ -69,6 +69,10 @@ impl Compiler<'_> {
         let drain_timeout = self.pick(&raw.drain_timeout, &base.drain_timeout, seconds(60)).0;
         let instances = self.instances(raw, base, port);
         let health = self.health(&raw.health, &base.health);
+        let outlier = self.outlier(&raw.outlier, &base.outlier);
+        let built_in = Duration::from_secs(30);
+        let slow_start =
+            self.pick(&raw.slow_start, &base.slow_start, OrOff(Some(Span(built_in)))).0;
         let (scaling, provisioning) = self.agent(raw, base, port);
         self.check_source(raw, base, &instances, provisioning.as_ref());
         Pool {
@@ -83,6 +87,8 @@ impl Compiler<'_> {
             drain_timeout,
             instances,
             health,
+            outlier,
+            slow_start: slow_start.map(|window| window.0),
             zones: Zones::default(),
             scaling,
             provisioning,

@@ -59,9 +59,9 @@ fn the_only_word_there_is_is_accepted() {
         &["7:14: pool.web.zones.mode: anything but \"spread\" is not available"],
     );
     check_pool(
-        "[pool.web.outlier]\nfoo = 1",
+        "[pool.web.upstream_tls]\nfoo = 1",
         &[
-            "7:11: pool.web.outlier: not available in this version yet (comes with outlier ejection)",
+            "7:11: pool.web.upstream_tls: not available in this version yet (comes with TLS to instances)",
         ],
     );
 }

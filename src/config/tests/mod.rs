@@ -7,6 +7,7 @@ mod faults;
 mod later;
 mod listeners;
 mod meaning;
+mod outlier;
 mod reference;
 mod rewrites;
 mod scaling;

@@ -34,6 +34,7 @@ fn busy() -> (Metrics, Census) {
     metrics.count_reload(true);
     metrics.count_probe(&"web".into(), false);
     metrics.count_health_change(&"web".into(), Health::Down);
+    metrics.count_ejection(&"web".into(), "latency");
     let up = instance("web", "a-1", "a", Health::Up, Life::Serving);
     up.instance.vitals.count_response(200, Duration::ZERO);
     up.instance.vitals.count_response(503, Duration::ZERO);
@@ -102,6 +103,7 @@ fn every_source_is_in_the_text() {
         "tidegate_config_reloads_total{outcome=\"failure\"} 0",
         "tidegate_probes_total{outcome=\"fail\",pool=\"web\"} 1",
         "tidegate_health_changes_total{pool=\"web\",to=\"down\"} 1",
+        "tidegate_ejections_total{pool=\"web\",reason=\"latency\"} 1",
     ] {
         assert!(text.lines().any(|seen| seen == line), "missing: {line}\n{text}");
     }

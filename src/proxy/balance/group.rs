@@ -17,6 +17,9 @@ const SCAN_UP_TO: usize = 4;
 /// How often two are drawn until one of them is free, before all are looked at.
 const DRAWS: usize = 4;
 
+/// Draws that are thrown away at most because they fell on an instance that warms up.
+const DRAWS_COLD: usize = 8;
+
 /// How many of a turn, or of a key's candidates, are asked before all are looked at. Where all but few
 /// warm up, most are passed over.
 const TRIES: usize = 16;
@@ -213,8 +216,9 @@ impl Group {
             }
             // Of two distinct draws (Mitzenmacher, 2001).
             Way::LeastRequest | Way::PeakEwma => (0..DRAWS).find_map(|_| {
-                let one = hand.entropy.below(count);
-                let other = (one + 1 + hand.entropy.below(count - 1)) % count;
+                let one = self.draw(hand.entropy, |chance| chance.below(count));
+                let rest = |chance: &mut Entropy| (one + 1 + chance.below(count - 1)) % count;
+                let other = self.draw(hand.entropy, rest);
                 offer(self.better(one, other, ask), true, hand)
             }),
             Way::Maglev(table) => (0..TRIES as u64).find_map(|n| {
@@ -234,6 +238,19 @@ impl Group {
             return found;
         }
         cold.and_then(|index| take(index, hand))
+    }
+
+    /// A draw that falls on an instance that warms up counts as often as its part says: the better of
+    /// two that are both cold is cold all the same, however little is in flight there.
+    fn draw(&self, entropy: &mut Entropy, from: impl Fn(&mut Entropy) -> usize) -> usize {
+        let mut index = from(entropy);
+        for _ in 0..DRAWS_COLD {
+            if self.is_in(index, || entropy.below(FULL as usize) as u32) {
+                break;
+            }
+            index = from(entropy);
+        }
+        index
     }
 
     /// Where a look at everyone starts: anywhere, so that no neighbour of a full one takes all that was

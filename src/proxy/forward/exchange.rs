@@ -20,7 +20,7 @@ use crate::proxy::rewrite::{Facts, UNCHANGED};
 use crate::proxy::route::Destination;
 use crate::proxy::scratch::AttemptScratch;
 use crate::proxy::snapshot::{PoolAt, PoolView, SnapshotRef};
-use crate::proxy::suspicion::suspect;
+use crate::proxy::suspicion::{note_failed, suspect};
 use crate::proxy::upstream;
 use crate::proxy::wire::RequestHead;
 use crate::proxy::worker::Worker;
@@ -187,6 +187,7 @@ async fn try_instances(
             Err(failure) => failure,
         };
         note_failure(worker, view, lease.instance(), &failure);
+        note_failed(worker, &view.pool, lease.instance());
         let Some(reason) = retry_reason(&failure, head, body) else { return Err(failure.reason()) };
         if reason == RetryReason::Stale {
             // Nothing is wrong with the instance; kept connections may all be as stale.

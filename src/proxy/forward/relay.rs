@@ -147,8 +147,11 @@ impl Relay<'_> {
             self.timer.within(self.silence, both).await
         };
         let end = done.unwrap_or(End::Silence);
-        if end == End::Instance {
-            self.instance.vitals.count_failure();
+        match end {
+            End::Instance => self.instance.vitals.count_failure(),
+            // Bytes have no status: this is what a success is where nothing else is said.
+            End::Whole => self.instance.vitals.forget_failures(),
+            _ => {}
         }
         (client.ended, instance.ended) = (end == End::Whole, end == End::Whole);
         end

@@ -24,7 +24,7 @@ use crate::proxy::patience::{GaveUp, HasLeft, LOOK, Patience};
 use crate::proxy::rewrite::Facts;
 use crate::proxy::scratch::AttemptScratch;
 use crate::proxy::snapshot::PoolView;
-use crate::proxy::suspicion::{peers_answer, suspect};
+use crate::proxy::suspicion::{note_failed, peers_answer, suspect};
 use crate::proxy::timer::{TICK, Timer};
 use crate::proxy::upstream::{self, Upstream};
 use crate::proxy::wire::http1::{HeadError, Onward, parse_response, write_request};
@@ -375,6 +375,9 @@ async fn relay(
     attempt.instance.vitals.count_response(response.status, took);
     attempt.view.learn(attempt.instance, worker.timers.now(), || balance::cost_of(response, took));
     attempt.bind(response);
+    if response.status >= 500 {
+        note_failed(worker, &attempt.view.pool, attempt.instance);
+    }
     let limit = attempt.view.pool.timeouts.body;
     let patience = attempt.patience(attempt.connection.timer, limit).unless(has_left);
     let mut source = H1Source::new(half, buffer, response.body, &response.fields, patience);

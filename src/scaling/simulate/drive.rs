@@ -251,8 +251,15 @@ mod tests {
     #[test]
     fn counts_are_those_of_all_zones() {
         let report = report(line("1.0", "210").trim_end(), 0.0).expect("good");
-        let expected =
-            Presence { pending: 1, warming: 2, ready: 17, draining: 1, unhealthy: 3, zones: 2 };
+        let expected = Presence {
+            pending: 1,
+            warming: 2,
+            warmed: None,
+            ready: 17,
+            draining: 1,
+            unhealthy: 3,
+            zones: 2,
+        };
         assert_eq!(report.zones.0, expected);
         assert_eq!(report.moment(), Moment { now: Ms(1_000), wall_s: 1 });
         assert_eq!(report.second().latency_s, Some(0.041));

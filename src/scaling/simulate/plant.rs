@@ -43,6 +43,7 @@ impl Plant {
         Presence {
             pending: self.booting.len() as u32,
             warming: self.warming.len() as u32,
+            warmed: None,
             ready: self.ready,
             draining: self.draining.len() as u32,
             unhealthy: 0,

@@ -273,7 +273,11 @@ proptest! {
         bystander.happen(Event::Configure {
             named: [true; 3], moved: false, checked: true, present: true,
         });
-        bystander.world.run(20 * SECOND, |_| PASS);
+        // That includes a whole slow start, for which operators must let them take traffic.
+        for name in &NAMES[..3] {
+            bystander.happen(Event::Admin { name, admin: Admin::Enabled });
+        }
+        bystander.world.run(60 * SECOND, |_| PASS);
         for name in &NAMES[..3] {
             let standing = bystander.world.get(name).standing;
             prop_assert_eq!(standing.health, Health::Up);
