@@ -17,6 +17,7 @@ mod read;
 mod scalar;
 mod scaling;
 mod text;
+mod zones;
 
 #[cfg(test)]
 mod tests;

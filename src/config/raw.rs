@@ -20,12 +20,13 @@ use crate::config::read::{At, Entry, Field, Given, List, Map, State, Table};
 use crate::config::scalar::{CheckKind, Period, Positive, ProvisionerKind, Rate, Workers};
 use crate::config::scaling::{Growth, Threshold};
 use crate::config::text::{Address, Bind, Name, Network, Port, Source, UrlPath};
+use crate::config::zones::Level;
 use crate::config::{AdminBind, LogFormat};
 use crate::model::rule::{Change, Metric, Operator, Statistic};
 use crate::model::{
     Balance, ConnectMethod, ForwardedStyle, HostPattern, Limit, ListenerLimits, Prediction,
     Protocol, ProxyHeader, ProxyVersion, Resizing, ScalingMode, Standby, StopPolicy, ZoneBalance,
-    ZoneRedundancy,
+    ZoneMode, ZoneRedundancy,
 };
 
 /// The least and the most bytes of a request head that may be configured.
@@ -217,6 +218,7 @@ tables! {
         edits: Among<Edits>,
         drain_timeout: Given<Period>,
         instances: Given<Vec<Instance>>,
+        zones: PoolZones,
         health: Health,
         scaling: Scaling,
         provisioner: Provisioner,
@@ -258,6 +260,15 @@ tables! {
         id: Given<Name>,
         zone: Given<Name>,
         weight: Given<Positive>,
+    }
+
+    /// `[pool.NAME.zones]`.
+    PoolZones {
+        mode: Given<ZoneMode>,
+        spill_at: Given<Share>,
+        panic_below: Given<Share>,
+        levels: Given<List<Level>>,
+        overprovisioning: Given<Rate>,
     }
 
     /// `[pool.NAME.health]`.

@@ -1,10 +1,11 @@
 //! Who is there, and who is healthy.
 //!
-//! Three pure cores and one shell:
+//! Four pure cores and one shell:
 //!
 //! - [`health`]: the [`Ward`] of one instance turns probe results into pending, up or down, and
 //!   says when the next probe is due.
 //! - `member` and `roster`: one instance with its three truths, and the instances of one pool.
+//! - [`zones`]: where new requests go, when a zone is lost, and what an evacuation would lack.
 //! - [`membership`]: all pools. The steward feeds it the config, the agents' reports, operators'
 //!   orders and probe results, and reads back probe orders, facts for the log and the census.
 //! - [`probe`]: the tasks that ask instances over real sockets.
@@ -29,9 +30,10 @@ pub mod membership;
 pub mod order;
 pub mod probe;
 mod roster;
+pub mod zones;
 
 pub use change::{Change, HealthChange};
 pub use health::Ward;
-pub use membership::{Membership, NotSized, Unknown};
+pub use membership::{Membership, NotEvacuated, NotRestored, NotSized, Unknown};
 pub use order::{Lane, ProbeError, ProbeOrder, ProbeResult, Way};
 pub use probe::Prober;

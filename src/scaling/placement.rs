@@ -223,7 +223,6 @@ mod tests {
             machine,
             stage,
             in_flight,
-            evacuated: false,
             known: true,
             news: None,
             told_to_go: false,

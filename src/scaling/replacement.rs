@@ -189,7 +189,6 @@ mod tests {
                 machine,
                 stage: *stage,
                 in_flight: 0,
-                evacuated: false,
                 known: true,
                 news: None,
                 told_to_go: false,

@@ -7,12 +7,12 @@ use std::time::Duration;
 use crate::base::{InstanceId, PoolId, Share, ZoneId};
 use crate::config::bound::OrOff;
 use crate::config::raw::{self, File};
-use crate::config::read::{At, State};
+use crate::config::read::{At, Given, State};
 use crate::config::scalar::{CheckKind, Period, Positive, Printed, Wrong};
 use crate::config::text::{Name, Port, UrlPath};
 use crate::model::{
-    Balance, HealthCheck, HealthSettings, Limit, Listener, Pool, PoolTimeouts, Queue, Retry,
-    StaticInstance, Zones,
+    Balance, HealthCheck, HealthSettings, Limit, Listener, Pool, PoolTimeouts, Provisioning, Queue,
+    Retry, StaticInstance,
 };
 
 use super::{Compiler, first_written};
@@ -20,13 +20,23 @@ use super::{Compiler, first_written};
 impl Compiler<'_> {
     pub(super) fn pools(&mut self, file: &File, listeners: &[Listener]) -> Vec<Arc<Pool>> {
         let base = &file.defaults.pool;
-        let pools: Vec<Arc<Pool>> =
-            file.pools.iter().map(|(name, raw)| Arc::new(self.pool(name, raw, base))).collect();
+        let home = &file.node.zone;
+        let pools: Vec<Arc<Pool>> = file
+            .pools
+            .iter()
+            .map(|(name, raw)| Arc::new(self.pool(name, raw, base, home)))
+            .collect();
         self.process_ports(file, &pools, listeners);
         pools
     }
 
-    fn pool(&mut self, name: &At<String>, raw: &raw::Pool, base: &raw::Pool) -> Pool {
+    fn pool(
+        &mut self,
+        name: &At<String>,
+        raw: &raw::Pool,
+        base: &raw::Pool,
+        home: &Given<Name>,
+    ) -> Pool {
         if let Err(Wrong { problem, hint }) = Name::checked(&name.value) {
             self.sink.add(name.place, &raw.table.path, problem, hint);
         }
@@ -58,6 +68,12 @@ impl Compiler<'_> {
         let instances = self.instances(raw, base, port);
         let health = self.health(&raw.health, &base.health);
         let (scaling, provisioning) = self.agent(raw, base, port);
+        let known = match &provisioning {
+            Some(Provisioning::Process(process)) => process.zones.as_slice(),
+            None => &[],
+        };
+        let known = instances.iter().map(|one| &one.zone).chain(known).collect();
+        let zones = self.zones((&raw.zones, &base.zones), home, &known);
         self.check_source(raw, base, &instances, provisioning.as_ref());
         Pool {
             id: PoolId::new(&name.value),
@@ -70,7 +86,7 @@ impl Compiler<'_> {
             drain_timeout,
             instances,
             health,
-            zones: Zones::default(),
+            zones,
             scaling,
             provisioning,
         }
