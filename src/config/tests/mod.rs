@@ -11,6 +11,7 @@ mod rewrites;
 mod scaling;
 mod upstreams;
 mod values;
+mod zones;
 
 use std::io;
 use std::path::Path;
