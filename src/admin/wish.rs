@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(read("{}"), Ok((None, false)));
         assert_eq!(read(r#"{"for_s": 60}"#), Ok((Some(1_061), false)));
         assert_eq!(read(r#"{"for_s": 1, "force": true}"#), Ok((Some(1_002), true)));
-        for body in ["5", "[]", r#"{"for": "5m"}"#, r#"{"for_s": 0}"#, r#"{"for_s": 31622401}"#] {
+        for body in ["5", "true", r#"{"for": "5m"}"#, r#"{"for_s": 0}"#, r#"{"for_s": 31622401}"#] {
             assert!(read(body).is_err(), "{body}");
         }
     }

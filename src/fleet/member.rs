@@ -319,6 +319,7 @@ impl Member {
 
     /// Keeps what a probe says of whether it answers at all.
     fn note_sign(&mut self, now: Ms, outcome: &Result<Duration, ProbeError>, books: &mut Books) {
+        let objected = self.only_probes_object();
         match outcome {
             Err(ProbeError::Local(_)) => return,
             Err(ProbeError::Status(_) | ProbeError::NotHttp) => {
@@ -338,6 +339,8 @@ impl Member {
                 self.silent = None;
             }
         }
+        // Whether a panic admits it turns without a turn of its health.
+        books.changed |= objected != self.only_probes_object();
     }
 
     /// What it says of its zone.

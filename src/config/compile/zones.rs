@@ -42,7 +42,9 @@ impl Compiler<'_> {
             self.fault(factor.place, &factor.key, "must be at least 1", hint);
         }
         if let Some(levels) = &levels {
-            self.check_levels(levels, raw.levels.is_present(), known);
+            // Those of [defaults], and those that another mode leaves unused, may name others.
+            let in_use = mode.as_ref().is_some_and(|mode| mode.value == ZoneMode::Priority);
+            self.check_levels(levels, in_use && raw.levels.is_present(), known);
         }
         let name = |name: Name| ZoneId::new(name.0);
         let level = |level: Level| level.0.into_iter().map(name).collect();
@@ -74,10 +76,6 @@ impl Compiler<'_> {
                 let problem = "\"priority\" needs levels";
                 let hint = "add levels = [[\"a\"], [\"b\", \"c\"]], the first one first";
                 self.fault(mode.place, &mode.key, problem, hint);
-            }
-            (ZoneMode::Spread | ZoneMode::LocalFirst, Some(_)) if raw.levels.is_present() => {
-                let problem = "is only for mode = \"priority\"";
-                self.fault(raw.levels.place, &raw.levels.key, problem, "add it, or leave this out");
             }
             _ => {}
         }

@@ -44,10 +44,6 @@ fn what_does_not_fit_together_is_a_fault() {
             "zones.mode = \"local\"",
             "7:14: pool.web.zones.mode: \"local\" is not one of \"spread\", \"local-first\", \"priority\"",
         ),
-        (
-            "zones.levels = [\"default\"]",
-            "7:16: pool.web.zones.levels: is only for mode = \"priority\"",
-        ),
         ("zones.spill_at = \"0%\"", "7:18: pool.web.zones.spill_at: must be more than \"0%\""),
         ("zones.spill_at = 80", "7:18: pool.web.zones.spill_at: 80 has no unit"),
         (

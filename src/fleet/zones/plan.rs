@@ -145,7 +145,10 @@ fn priority(
     let mut shares = loads(&health.collect::<Vec<f64>>());
     if shares.iter().sum::<f64>() == 0.0 {
         // Nothing is healthy: by what is used all the same.
-        let admitted = |level: &&Vec<ZoneId>| sum(level, &|zone| zone.admitted);
+        let admitted = |level: &&Vec<ZoneId>| -> f64 {
+            let used = level.iter().filter(|zone| open(zone));
+            used.filter_map(|zone| seen.get(zone)).map(|seen| seen.admitted).sum()
+        };
         let all: f64 = levels.iter().map(admitted).sum();
         shares = loads(&levels.iter().map(|level| admitted(level) / all).collect::<Vec<f64>>());
     }

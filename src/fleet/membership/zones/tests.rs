@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::fleet::change::HealthChange;
-use crate::fleet::order::ProbeError;
+use crate::fleet::order::{ProbeError, ProbeOrder};
 use crate::model::{
     Admin, Census, Health, HealthCheck, HealthSettings, InstanceRow, Limit, Pool, StaticInstance,
 };
@@ -44,14 +44,20 @@ struct World {
     membership: Membership,
     now: Ms,
     changes: Vec<Change>,
+    /// Probes whose answers are to come.
+    out: Vec<(Ms, ProbeOrder, Outcome)>,
 }
 
 impl World {
     /// All up.
     fn new(pools: Vec<Pool>) -> Self {
         let pools: Vec<_> = pools.into_iter().map(Arc::new).collect();
-        let mut world =
-            Self { membership: Membership::new(), now: Ms(10_000), changes: Vec::new() };
+        let mut world = Self {
+            membership: Membership::new(),
+            now: Ms(10_000),
+            changes: Vec::new(),
+            out: Vec::new(),
+        };
         world.membership.apply_config(world.now, &pools);
         world.run(3 * SECOND, |_| PASS);
         assert!(world.rows().iter().all(|row| row.standing.eligible()));
@@ -62,7 +68,6 @@ impl World {
     /// Answers all probes for a while, each at once but for time-outs.
     fn run(&mut self, for_: Duration, outcome: impl Fn(&str) -> Outcome) {
         let end = self.now + for_;
-        let mut late = Vec::new();
         while self.now < end {
             self.now = self.now + TICK;
             let now = self.now;
@@ -73,15 +78,12 @@ impl World {
                     Err(ProbeError::Timeout(_)) => order.timeout,
                     _ => Duration::ZERO,
                 };
-                late.push((now + takes, order, outcome));
+                self.out.push((now + takes, order, outcome));
             }
-            late.retain(|(at, order, outcome)| {
-                let due = *at <= now;
-                if due {
-                    self.membership.handle_probe(now, order, outcome);
-                }
-                !due
-            });
+            let is_due = |(at, ..): &mut (Ms, ProbeOrder, Outcome)| *at <= now;
+            for (_, order, outcome) in self.out.extract_if(.., is_due) {
+                self.membership.handle_probe(now, &order, &outcome);
+            }
             self.membership.handle_tick(now);
             self.changes.extend(self.membership.take_changes());
         }
