@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::admin::problem::{self, Problem};
 use crate::admin::route::Action;
-use crate::admin::wish::Wish;
+use crate::admin::wish::{Wish, ZoneWish};
 use crate::admin::{Admin, view};
 use crate::base::PoolId;
 use crate::base::clock::wall_seconds;
@@ -19,7 +19,7 @@ use crate::observe::metrics;
 pub(super) type Answer = Response<Full<Bytes>>;
 
 impl Admin {
-    /// Does what is asked; only the order of a size looks at the body.
+    /// Does what is asked; only orders of a size and of an evacuation look at the body.
     pub(super) async fn answer(&self, action: Action, body: &[u8]) -> Result<Answer, Problem> {
         match action {
             Action::Metrics => {
@@ -71,6 +71,18 @@ impl Admin {
             Action::Drain { pool, instance, on } => {
                 self.control.drain(pool.clone(), instance.clone(), on).await?;
                 Ok(json_of(&json!({ "pool": pool, "instance": instance, "draining": on })))
+            }
+            Action::Evacuate(zone) => {
+                let wrong = |why| Problem::new(StatusCode::BAD_REQUEST, why);
+                let wish = ZoneWish::read(body).map_err(wrong)?;
+                let evacuation = wish.evacuation(wall_seconds()).map_err(wrong)?;
+                self.control.evacuate(zone.clone(), evacuation, wish.force).await?;
+                let until = evacuation.until;
+                Ok(json_of(&json!({ "zone": zone, "state": "evacuated", "until": until })))
+            }
+            Action::Restore(zone) => {
+                self.control.restore(zone.clone()).await?;
+                Ok(json_of(&json!({ "zone": zone, "evacuated": false })))
             }
             Action::Reload => {
                 let summary = self.control.reload().await?;

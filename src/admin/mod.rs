@@ -26,8 +26,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::base::{InstanceId, PoolId};
-use crate::model::{Census, SizeOverride};
+use crate::base::{InstanceId, PoolId, ZoneId};
+use crate::model::{Census, Evacuation, SizeOverride};
 use crate::observe::Metrics;
 use crate::scaling::Journal;
 
@@ -54,6 +54,17 @@ pub trait Control: Send + Sync {
     /// Protects the instance from scale-in, or (`on` false) takes that back.
     fn protect(&self, pool: PoolId, instance: InstanceId, on: bool) -> Reply<'_, (), ControlError>;
 
+    /// Moves the traffic of the zone elsewhere; with `force` even if that leaves pools short.
+    fn evacuate(
+        &self,
+        zone: ZoneId,
+        evacuation: Evacuation,
+        force: bool,
+    ) -> Reply<'_, (), ControlError>;
+
+    /// Ends the evacuation of the zone.
+    fn restore(&self, zone: ZoneId) -> Reply<'_, (), ControlError>;
+
     /// Reads the config again. Says in a line what changed, or names every reason why it was
     /// refused; then the old config stays.
     fn reload(&self) -> Reply<'_, String, ControlError>;
@@ -62,12 +73,15 @@ pub trait Control: Send + Sync {
 /// Why the daemon did not do as asked.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ControlError {
-    /// The pool or the instance is not there; says which.
+    /// The pool, the instance or the zone is not there; says which.
     #[error("{0}")]
     Unknown(String),
     /// It may not be so; says what may.
     #[error("{0}")]
     Impossible(String),
+    /// As things are now it is not done; says why, and what would have to be otherwise.
+    #[error("{0}")]
+    Conflict(String),
     /// The config was refused: every reason.
     #[error("{}", .0.join("; "))]
     Refused(Vec<String>),

@@ -104,6 +104,7 @@ impl From<ControlError> for Problem {
         match error {
             ControlError::Unknown(what) => Self::new(StatusCode::NOT_FOUND, what),
             ControlError::Impossible(why) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, why),
+            ControlError::Conflict(why) => Self::new(StatusCode::CONFLICT, why),
             ControlError::Refused(faults) => Self::config(faults),
             ControlError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         }

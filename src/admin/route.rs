@@ -3,7 +3,7 @@
 
 use http::Method;
 
-use crate::base::{InstanceId, PoolId};
+use crate::base::{InstanceId, PoolId, ZoneId};
 
 /// What a request asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,6 +45,10 @@ pub enum Action {
         /// False takes it back.
         on: bool,
     },
+    /// An operator moves the traffic of a zone elsewhere; the body says for how long.
+    Evacuate(ZoneId),
+    /// An operator ends that.
+    Restore(ZoneId),
     /// Read the config again.
     Reload,
 }
@@ -104,6 +108,12 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Action,
                 instance: InstanceId::new(id),
                 on: *verb == "protect",
             })
+        }
+        ["api", "v1", "zones", zone, "evacuate"] => {
+            post(method).map(|()| Action::Evacuate(ZoneId::new(zone)))
+        }
+        ["api", "v1", "zones", zone, "restore"] => {
+            post(method).map(|()| Action::Restore(ZoneId::new(zone)))
         }
         _ => Err(Missed::Path),
     }
@@ -206,6 +216,8 @@ mod tests {
                 "POST /api/v1/pools/web/instances/i-1/unprotect",
                 Action::Protect { pool: pool(), instance: "i-1".into(), on: false },
             ),
+            ("POST /api/v1/zones/eu-1a/evacuate", Action::Evacuate("eu-1a".into())),
+            ("POST /api/v1/zones/a%2Fb/restore", Action::Restore("a/b".into())),
             ("POST /api/v1/reload", Action::Reload),
         ] {
             assert_eq!(ask(line), Ok(expected), "{line}");
@@ -231,6 +243,10 @@ mod tests {
             ("PUT /api/v1/pools/web/scaling", only("GET, HEAD, POST")),
             ("GET /api/v1/pools/web/instances/i/drain", only("POST")),
             ("OPTIONS /api/v1/status", only("GET, HEAD")),
+            ("GET /api/v1/zones", Missed::Path),
+            ("POST /api/v1/zones/a/explode", Missed::Path),
+            ("GET /api/v1/zones/a/evacuate", only("POST")),
+            ("DELETE /api/v1/zones/a/restore", only("POST")),
         ] {
             assert_eq!(ask(line), Err(expected), "{line}");
         }

@@ -63,6 +63,29 @@ impl Control for Daemon {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn evacuate(
+        &self,
+        zone: ZoneId,
+        evacuation: Evacuation,
+        force: bool,
+    ) -> Reply<'_, (), ControlError> {
+        let result = match (zone.as_str(), force) {
+            ("a", true) => {
+                let order = format!("evacuate {zone} {}", evacuation.until.is_some());
+                self.orders.lock().expect("orders").push((order, force));
+                Ok(())
+            }
+            ("a", false) => Err(ControlError::Conflict("too little is left".into())),
+            _ => Err(ControlError::Unknown(format!("no {zone}"))),
+        };
+        Box::pin(std::future::ready(result))
+    }
+
+    fn restore(&self, zone: ZoneId) -> Reply<'_, (), ControlError> {
+        self.orders.lock().expect("orders").push((format!("restore {zone}"), true));
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn reload(&self) -> Reply<'_, String, ControlError> {
         let result = if self.faults.is_empty() {
             Ok("no change".into())
@@ -387,4 +410,24 @@ async fn sizes_and_protection_are_ordered() {
         ("protect a/1", false),
     ];
     assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn zones_are_evacuated_and_restored() {
+    let served = served();
+    for (line, body, status) in [
+        ("POST /api/v1/zones/a/evacuate", r#"{"for_s": 60, "force": true}"#, 200),
+        ("POST /api/v1/zones/a/evacuate", r#"{"force": true}"#, 200),
+        ("POST /api/v1/zones/a/evacuate", "", 409),
+        ("POST /api/v1/zones/a/evacuate", r#"{"for_s": 0}"#, 400),
+        ("POST /api/v1/zones/a/evacuate", r#"{"forse": true}"#, 400),
+        ("POST /api/v1/zones/b/evacuate", "", 404),
+        ("POST /api/v1/zones/a/restore", "", 200),
+    ] {
+        let answer = served.ask(line, &[], body).await;
+        assert_eq!(answer.status(), status, "{line} {body}: {:?}", answer.body());
+    }
+    let orders = served.daemon.orders.lock().expect("orders").clone();
+    let told: Vec<_> = orders.iter().map(|(order, _)| order.as_str()).collect();
+    assert_eq!(told, ["evacuate a true", "evacuate a false", "restore a"]);
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{PoolId, ZoneId};
-use crate::model::{Census, InstanceRow, Limit, PoolRow, SizeOverride};
+use crate::model::{Census, InstanceRow, Limit, PoolRow, SizeOverride, ZoneState};
 use crate::scaling::{Record, Tally};
 
 /// `GET /api/v1/status`.
@@ -29,10 +29,13 @@ pub struct Status {
 pub struct Zone {
     /// Its name.
     pub zone: String,
-    /// `up` if some instance in it may take new traffic, else `down`.
+    /// `evacuated` or `lost`; else `up` if some instance in it may take new traffic, or `down`.
     pub state: String,
-    /// Its share of all weight that may take new traffic.
+    /// The share of new traffic that is meant for it, each pool by the weight of what gets traffic.
     pub share: f64,
+    /// When its evacuation ends by itself, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
 }
 
 /// A pool.
@@ -44,6 +47,9 @@ pub struct Pool {
     pub desired: u32,
     /// Requests in the hold queue now.
     pub queue_depth: u32,
+    /// Too few instances are up: some that only probes speak against are used too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub panic: bool,
     /// What an operator set its size to; only while that holds.
     #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
     pub size_override: Option<SizeOverride>,
@@ -118,8 +124,23 @@ pub struct PoolDetail {
     pub balance: String,
     /// Bound of requests in flight per instance; null if unlimited.
     pub max_in_flight: Option<u32>,
+    /// Where new requests begin; empty if all zones are alike.
+    #[serde(default)]
+    pub tiers: Vec<Tier>,
     /// What the agent keeps true; null without one.
     pub scaling: Option<Bounds>,
+}
+
+/// Zones of a pool that get traffic together.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Tier {
+    /// Their names.
+    pub zones: Vec<String>,
+    /// The share of new requests that begins there.
+    pub share: f64,
+    /// The share of its in-flight limit from which an instance is passed over for the next tier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spill_at: Option<f64>,
 }
 
 /// An instance that has no address yet.
@@ -180,6 +201,16 @@ pub fn pool_detail(row: &PoolRow, queues: &[(PoolId, u32)]) -> PoolDetail {
             Limit::AtMost(n) => Some(n),
             Limit::Unlimited => None,
         },
+        tiers: row
+            .plan
+            .tiers
+            .iter()
+            .map(|tier| Tier {
+                zones: tier.zones.iter().map(ToString::to_string).collect(),
+                share: tier.share,
+                spill_at: tier.spill_at.map(|share| share.0),
+            })
+            .collect(),
         scaling: row.pool.scaling.as_ref().map(|scaling| Bounds {
             min: scaling.min,
             max: scaling.max,
@@ -195,6 +226,7 @@ fn pool(row: &PoolRow, queues: &[(PoolId, u32)], with_responses: bool) -> Pool {
         name: row.pool.id.to_string(),
         desired: row.desired,
         queue_depth: depth,
+        panic: row.plan.panic,
         size_override: row.said.size,
         instances: row
             .instances
@@ -219,7 +251,7 @@ fn instance(row: &InstanceRow, with_responses: bool) -> Instance {
         health: standing.health.word().to_owned(),
         admin: standing.admin.word().to_owned(),
         life: standing.life.word().to_owned(),
-        eligible: standing.eligible(),
+        eligible: row.admitted(),
         why: row.why(),
         in_flight: instance.vitals.in_flight(),
         protected: false,
@@ -235,19 +267,34 @@ fn instance(row: &InstanceRow, with_responses: bool) -> Instance {
 }
 
 fn zones(census: &Census) -> Vec<Zone> {
-    let mut weights: BTreeMap<&ZoneId, u64> = BTreeMap::new();
-    for InstanceRow { instance, standing, .. } in census.pools.iter().flat_map(|row| &row.instances)
-    {
-        let weight = if standing.eligible() { u64::from(instance.weight) } else { 0 };
-        *weights.entry(&instance.zone).or_default() += weight;
+    let mut shares: BTreeMap<ZoneId, f64> = BTreeMap::new();
+    let mut total = 0.0;
+    for row in &census.pools {
+        let admitted = row.instances.iter().filter(|row| row.admitted());
+        let weight = admitted.map(|row| f64::from(row.instance.weight)).sum::<f64>();
+        total += weight;
+        for (zone, share) in row.zone_shares() {
+            *shares.entry(zone).or_default() += share * weight;
+        }
     }
-    let total = weights.values().sum::<u64>().max(1);
-    weights
-        .into_iter()
-        .map(|(zone, weight)| Zone {
+    for row in &census.zones {
+        shares.entry(row.zone.clone()).or_default();
+    }
+    let instances = || census.pools.iter().flat_map(|row| &row.instances);
+    let takes = |zone: &ZoneId| instances().any(|row| row.instance.zone == *zone && row.admitted());
+    let state = |zone: &ZoneId| match census.zone_state(zone) {
+        ZoneState::Up if takes(zone) => ZoneState::Up.word(),
+        ZoneState::Up => "down",
+        state => state.word(),
+    };
+    let until = |zone: &ZoneId| census.zones.iter().find(|row| row.zone == *zone)?.until;
+    shares
+        .iter()
+        .map(|(zone, share)| Zone {
             zone: zone.to_string(),
-            state: if weight > 0 { "up" } else { "down" }.to_owned(),
-            share: weight as f64 / total as f64,
+            state: state(zone).to_owned(),
+            share: if total > 0.0 { share / total } else { 0.0 },
+            until: until(zone),
         })
         .collect()
 }

@@ -1,11 +1,11 @@
-//! What an operator wants a pool's size to be, from the body of a request.
+//! What an operator wants of a pool's size or of a zone, from the body of a request.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::unit::parse_duration;
-use crate::model::SizeOverride;
+use crate::model::{Evacuation, SizeOverride};
 
 /// The body of `POST /api/v1/pools/{pool}/scaling`: `{"desired": 5, "for": "30m"}`, where the time
 /// may be left out, or `{"auto": true}`.
@@ -57,6 +57,48 @@ impl Wish {
     }
 }
 
+/// The body of `POST /api/v1/zones/{zone}/evacuate`: `{"for_s": 1800, "force": true}`, where both,
+/// or all of it, may be left out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZoneWish {
+    /// For so many seconds; without it, until the zone is restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_s: Option<u64>,
+    /// Even if that leaves pools short.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+}
+
+impl ZoneWish {
+    /// Reads the body of a request.
+    ///
+    /// # Errors
+    /// Says what to write.
+    pub fn read(body: &[u8]) -> Result<Self, String> {
+        if body.is_empty() {
+            return Ok(Self::default());
+        }
+        serde_json::from_slice(body).map_err(|why| {
+            format!("the body is {{\"for_s\": 1800, \"force\": true}} or a part of it: {why}")
+        })
+    }
+
+    /// The order at `wall`, in seconds since 1970.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn evacuation(&self, wall: f64) -> Result<Evacuation, String> {
+        if self.for_s.is_some_and(|lasts| !(1..=LONGEST.as_secs()).contains(&lasts)) {
+            let most = LONGEST.as_secs();
+            return Err(format!(
+                "an evacuation lasts from 1 to {most} s (366d), or until restored"
+            ));
+        }
+        Ok(Evacuation { until: self.for_s.map(|lasts| (wall + lasts as f64).ceil() as u64) })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +128,21 @@ mod tests {
             r#"{"desired": 5, "untill": 9}"#,
         ] {
             assert!(order(body).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_evacuation_with_or_without_an_end() {
+        let read = |body: &str| {
+            let wish = ZoneWish::read(body.as_bytes())?;
+            Ok::<_, String>((wish.evacuation(1_000.5)?.until, wish.force))
+        };
+        assert_eq!(read(""), Ok((None, false)));
+        assert_eq!(read("{}"), Ok((None, false)));
+        assert_eq!(read(r#"{"for_s": 60}"#), Ok((Some(1_061), false)));
+        assert_eq!(read(r#"{"for_s": 1, "force": true}"#), Ok((Some(1_002), true)));
+        for body in ["5", "true", r#"{"for": "5m"}"#, r#"{"for_s": 0}"#, r#"{"for_s": 31622401}"#] {
+            assert!(read(body).is_err(), "{body}");
         }
     }
 }

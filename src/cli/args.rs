@@ -37,6 +37,8 @@ pub(super) enum Verb {
     Status(StatusArgs),
     /// Send an instance no new traffic; what runs on it may finish
     Drain(InstanceArgs),
+    /// Move the traffic of a zone elsewhere, and back
+    Zone(ZoneArgs),
     /// Set the size of a pool by hand, or leave it to its demand again
     Scale(ScaleArgs),
     /// Keep an instance when the pool shrinks
@@ -105,6 +107,37 @@ pub(super) struct ScaleArgs {
     pub auto: bool,
     #[command(flatten)]
     pub admin: AdminArgs,
+}
+
+#[derive(PartialEq, Debug, clap::Args)]
+pub(super) struct ZoneArgs {
+    #[command(subcommand)]
+    pub verb: ZoneVerb,
+}
+
+#[derive(PartialEq, Debug, Subcommand)]
+pub(super) enum ZoneVerb {
+    /// Send a zone no new traffic; what runs there may finish. Refused where the rest of a pool
+    /// could not carry it
+    Evacuate {
+        /// The zone
+        zone: String,
+        /// End that after a time such as 30m [default: it stays until zone restore]
+        #[arg(long = "for", value_name = "TIME")]
+        lasts: Option<String>,
+        /// Even if that leaves pools short (but never with nothing)
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Let an evacuated zone take traffic again
+    Restore {
+        /// The zone
+        zone: String,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
 }
 
 /// How to find the daemon.
@@ -206,6 +239,23 @@ mod tests {
                 }),
             ),
             (
+                "zone evacuate a --for 30m --force",
+                Verb::Zone(ZoneArgs {
+                    verb: ZoneVerb::Evacuate {
+                        zone: "a".into(),
+                        lasts: Some("30m".into()),
+                        force: true,
+                        admin: admin(None),
+                    },
+                }),
+            ),
+            (
+                "zone restore a",
+                Verb::Zone(ZoneArgs {
+                    verb: ZoneVerb::Restore { zone: "a".into(), admin: admin(None) },
+                }),
+            ),
+            (
                 "check --explain",
                 Verb::Check(CheckArgs { config: ConfigArgs { config: None }, explain: true }),
             ),
@@ -225,6 +275,9 @@ mod tests {
             "tidegate scale web many",
             "tidegate scale web 5 --auto",
             "tidegate scale web --auto --for 5m",
+            "tidegate zone a",
+            "tidegate zone evacuate",
+            "tidegate zone restore a --force",
             "tidegate status --admin localhost",
             "tidegate status --admin unix:",
             "tidegate --config a status",

@@ -16,6 +16,7 @@ mod scale;
 mod simulate;
 mod status;
 pub mod whoami;
+mod zone;
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
@@ -85,6 +86,7 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         Verb::Check(args) => check::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Drain(args) => drain::run(&args),
+        Verb::Zone(args) => zone::run(&args),
         Verb::Scale(args) => scale::run(&args),
         Verb::Protect(args) => protect::run(&args),
         Verb::Reload(args) => reload::run(&args),

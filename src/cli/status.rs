@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::admin::route::encode;
-use crate::admin::view::{Instance, PoolDetail, Status};
+use crate::admin::view::{Instance, PoolDetail, Status, Tier};
 use crate::base::clock::wall_seconds;
 use crate::base::unit::print_duration;
 use crate::cli::args::StatusArgs;
@@ -129,7 +129,8 @@ fn page(status: &Status, pools: &[Shown], now: f64, colour: bool) -> String {
         for zone in &status.zones {
             let ink = if zone.state == "up" { Ink::Good } else { Ink::Bad };
             let state = ink.on(&zone.state, colour);
-            text.push_str(&format!("  {} {state} {:.0}%", zone.zone, zone.share * 100.0));
+            let more = zone.until.map_or_else(String::new, |until| more(until, now));
+            text.push_str(&format!("  {} {state}{more} {:.0}%", zone.zone, zone.share * 100.0));
         }
         text.push('\n');
     }
@@ -157,19 +158,31 @@ fn pool_line(detail: &PoolDetail, now: f64, colour: bool) -> String {
         None => String::new(),
     };
     let by_hand = pool.size_override.map_or_else(String::new, |size| {
-        let until = size.until.map_or_else(String::new, |until| {
-            format!(" for {} more", in_words((until as f64 - now).max(0.0)))
-        });
+        let until = size.until.map_or_else(String::new, |until| more(until, now));
         format!("  {}", Ink::Odd.on(&format!("override {}{until}", size.desired), colour))
     });
+    let panic = match pool.panic {
+        true => format!("  {}", Ink::Bad.on("panic", colour)),
+        false => String::new(),
+    };
+    let tier = |tier: &Tier| format!("{} {:.0}%", tier.zones.join(","), 100.0 * tier.share);
+    let tiers = match detail.tiers.as_slice() {
+        [] => String::new(),
+        tiers => format!("  zones {}", tiers.iter().map(tier).collect::<Vec<_>>().join(" then ")),
+    };
     format!(
-        "{} {}  desired {}{bounds}{mode}{by_hand}  eligible {eligible}  queue {}  demand {:.1} rps\n",
+        "{} {}  desired {}{bounds}{mode}{by_hand}{panic}{tiers}  eligible {eligible}  queue {}  demand {:.1} rps\n",
         Ink::Strong.on("pool", colour),
         Ink::Strong.on(&pool.name, colour),
         pool.desired,
         pool.queue_depth,
         detail.demand_rps
     )
+}
+
+/// How much longer something holds that ends at `until`.
+fn more(until: u64, now: f64) -> String {
+    format!(" for {} more", in_words((until as f64 - now).max(0.0)))
 }
 
 /// What the agent decided last, and what became of it.
@@ -267,7 +280,7 @@ fn table(rows: Vec<[Cell; 8]>, colour: bool) -> String {
 mod tests {
     use super::*;
     use crate::admin::view::{self, Bounds};
-    use crate::model::{Health, Life, SizeOverride};
+    use crate::model::{self, Health, Life, SizeOverride, ZoneRow, ZoneState};
     use crate::observe::metrics::fixture;
 
     const NOW: f64 = 1_764_140_000.0;
@@ -279,6 +292,12 @@ mod tests {
         census.pools[0].ordered.push(("i-3".into(), "a".into()));
         census.pools.push(fixture::census(fixture::pool("empty"), Vec::new()).pools.remove(0));
         census.pools[0].said.protected.insert("i-2".into());
+        let until = Some(NOW as u64 + 1_799);
+        census.zones = vec![ZoneRow { zone: "c".into(), state: ZoneState::Evacuated, until }];
+        census.pools[1].plan.panic = true;
+        let tier =
+            |zone: &str, share| model::Tier { zones: vec![zone.into()], share, spill_at: None };
+        census.pools[1].plan.tiers = vec![tier("a", 0.7), tier("b", 0.3)];
         let size = SizeOverride { desired: 3, until: Some(NOW as u64 + 1_799) };
         census.pools[0].said.size = Some(size);
         let mut status = view::status("lb-1", &census, &[("web".into(), 4)]);
@@ -307,7 +326,7 @@ mod tests {
         let (status, pools) = sample();
         let expected = "\
 lb-1  tidegate 1.2.3  generation 1
-zones  a up 100%  zürich down 0%
+zones  a up 100%  c evacuated for 29m more 0%  zürich down 0%
 
 pool web  desired 3 (3 to 12)  mode recommend  override 3 for 29m more  eligible 1  queue 4  demand 12.5 rps
   INSTANCE     ZONE    ADDRESS       HEALTH  ADMIN    LIFE     IN FLIGHT  WHY
@@ -316,7 +335,7 @@ pool web  desired 3 (3 to 12)  mode recommend  override 3 for 29m more  eligible
   i-3          a       -             -       -        ordered          -  has no address yet
   90s ago: launch +1 (2→3): 150 rps (accepted)
 
-pool empty  desired 3  eligible 0  queue 0  demand 12.5 rps
+pool empty  desired 3  panic  zones a 70% then b 30%  eligible 0  queue 0  demand 12.5 rps
   no instances
 ";
         assert_eq!(page(&status, &pools, NOW, false), expected);

@@ -18,6 +18,7 @@ mod read;
 mod scalar;
 mod scaling;
 mod text;
+mod zones;
 
 #[cfg(test)]
 mod tests;

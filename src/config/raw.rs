@@ -21,12 +21,13 @@ use crate::config::read::{At, Entry, Field, Given, List, Map, State, Table};
 use crate::config::scalar::{CheckKind, Period, Positive, ProvisionerKind, Rate, Workers};
 use crate::config::scaling::{Growth, Threshold};
 use crate::config::text::{Address, Bind, Name, Network, Port, Source, UrlPath};
+use crate::config::zones::Level;
 use crate::config::{AdminBind, LogFormat};
 use crate::model::rule::{Change, Metric, Operator, Statistic};
 use crate::model::{
     Balance, ConnectMethod, ForwardedStyle, HashKey, HostPattern, Limit, ListenerLimits,
     Prediction, Protocol, ProxyHeader, ProxyVersion, Resizing, ScalingMode, Standby, StopPolicy,
-    ZoneBalance, ZoneRedundancy,
+    ZoneBalance, ZoneMode, ZoneRedundancy,
 };
 
 /// The least and the most bytes of a request head that may be configured.
@@ -229,6 +230,7 @@ tables! {
         edits: Among<Edits>,
         drain_timeout: Given<Period>,
         instances: Given<Vec<Instance>>,
+        zones: PoolZones,
         health: Health,
         outlier: Outlier,
         slow_start: Given<OrOff<Span<1_000, SLOW_START_MOST_MS>>>,
@@ -283,6 +285,15 @@ tables! {
         id: Given<Name>,
         zone: Given<Name>,
         weight: Given<Positive>,
+    }
+
+    /// `[pool.NAME.zones]`.
+    PoolZones {
+        mode: Given<ZoneMode>,
+        spill_at: Given<Share>,
+        panic_below: Given<Share>,
+        levels: Given<List<Level>>,
+        overprovisioning: Given<Rate>,
     }
 
     /// `[pool.NAME.health]`.

@@ -14,7 +14,7 @@ use crate::config::fault::did_you_mean;
 use crate::model::rule::{Metric, Operator, Statistic};
 use crate::model::{
     Balance, ConnectMethod, ForwardedStyle, Limit, Prediction, Protocol, ProxyHeader, ProxyVersion,
-    Resizing, ScalingMode, StopPolicy, ZoneBalance, ZoneRedundancy,
+    Resizing, ScalingMode, StopPolicy, ZoneBalance, ZoneMode, ZoneRedundancy,
 };
 
 /// What is wrong with a value.
@@ -200,6 +200,11 @@ words! {
     }
     Prediction { "on" => Self::On, "forecast-only" => Self::ForecastOnly, "off" => Self::Off }
     ZoneRedundancy { "none" => Self::None, "n+1" => Self::OneZone }
+    ZoneMode {
+        "spread" => Self::Spread,
+        "local-first" => Self::LocalFirst,
+        "priority" => Self::Priority,
+    }
     ZoneBalance { "best-effort" => Self::BestEffort, "strict" => Self::Strict }
     Metric {
         "requests-per-instance" => Self::RequestsPerInstance,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::{Control, ControlError, Reply};
-use crate::base::{InstanceId, PoolId};
+use crate::base::{InstanceId, PoolId, ZoneId};
 use crate::daemon::steward::{Command, Published};
-use crate::fleet::NotSized;
-use crate::model::SizeOverride;
+use crate::fleet::{NotEvacuated, NotSized};
+use crate::model::{Evacuation, SizeOverride};
 
 /// Hands an operator's orders to the steward.
 #[derive(Debug)]
@@ -51,6 +51,35 @@ impl Control for AdminControl {
                 .await
                 .map_err(|_| ControlError::Stopping)?
                 .map_err(|unknown| ControlError::Unknown(unknown.to_string()))
+        })
+    }
+
+    fn evacuate(
+        &self,
+        zone: ZoneId,
+        evacuation: Evacuation,
+        force: bool,
+    ) -> Reply<'_, (), ControlError> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let command = Command::Evacuate { zone, evacuation, force, reply };
+            self.commands.send(command).await.map_err(|_| ControlError::Stopping)?;
+            answer.await.map_err(|_| ControlError::Stopping)?.map_err(|why| match why {
+                NotEvacuated::Unknown { .. } => ControlError::Unknown(why.to_string()),
+                NotEvacuated::Short { .. } => ControlError::Conflict(why.to_string()),
+            })
+        })
+    }
+
+    fn restore(&self, zone: ZoneId) -> Reply<'_, (), ControlError> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let command = Command::Restore { zone, reply };
+            self.commands.send(command).await.map_err(|_| ControlError::Stopping)?;
+            answer
+                .await
+                .map_err(|_| ControlError::Stopping)?
+                .map_err(|why| ControlError::Unknown(why.to_string()))
         })
     }
 

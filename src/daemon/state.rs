@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::base::{InstanceId, PoolId};
-use crate::model::{self, Admin, SizeOverride};
+use crate::base::{InstanceId, PoolId, ZoneId};
+use crate::model::{self, Admin, Evacuation, SizeOverride};
 
 /// The state directory, locked for as long as this lives: one daemon per state.
 #[derive(Debug)]
@@ -55,6 +55,8 @@ struct Overrides {
     protected: Vec<Named>,
     #[serde(default)]
     sizes: Vec<Size>,
+    #[serde(default)]
+    evacuations: Vec<Zone>,
 }
 
 /// What operators said, as it is kept.
@@ -64,6 +66,8 @@ pub struct Said {
     pub admin: Vec<(PoolId, InstanceId, Admin)>,
     /// Of the scaling of pools.
     pub scaling: BTreeMap<PoolId, model::Said>,
+    /// Of zones.
+    pub evacuations: BTreeMap<ZoneId, Evacuation>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,6 +81,13 @@ struct Size {
     pool: String,
     #[serde(flatten)]
     size: SizeOverride,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Zone {
+    zone: String,
+    #[serde(flatten)]
+    evacuation: Evacuation,
 }
 
 const OVERRIDES_VERSION: u32 = 1;
@@ -172,6 +183,11 @@ impl From<&Said> for Overrides {
             sizes: scaling()
                 .filter_map(|(pool, said)| Some(Size { pool: pool.to_string(), size: said.size? }))
                 .collect(),
+            evacuations: said
+                .evacuations
+                .iter()
+                .map(|(zone, evacuation)| Zone { zone: zone.to_string(), evacuation: *evacuation })
+                .collect(),
         }
     }
 }
@@ -187,7 +203,12 @@ impl From<Overrides> for Said {
             scaling.entry(PoolId::new(pool)).or_default().size = Some(size);
         }
         let drains = read.drains.into_iter().map(name);
-        Self { admin: drains.map(|(pool, id)| (pool, id, Admin::Draining)).collect(), scaling }
+        let evacuations = read.evacuations.into_iter();
+        Self {
+            admin: drains.map(|(pool, id)| (pool, id, Admin::Draining)).collect(),
+            scaling,
+            evacuations: evacuations.map(|it| (ZoneId::new(it.zone), it.evacuation)).collect(),
+        }
     }
 }
 
@@ -218,13 +239,18 @@ mod tests {
                 ("web".into(), "i2".into(), Admin::Enabled),
             ],
             scaling: [("web".into(), of_web)].into(),
+            evacuations: [
+                ("a".into(), Evacuation { until: None }),
+                ("b".into(), Evacuation { until: Some(1_764_140_000) }),
+            ]
+            .into(),
         };
         state.write_overrides(&said).expect("written");
         said.admin.truncate(1);
         assert_eq!(state.read_overrides(), said);
         let older = r#"{"version":1,"drains":[{"pool":"web","instance":"i1"}]}"#;
         fs::write(dir.path().join("overrides.json"), older).expect("written");
-        assert_eq!(state.read_overrides(), Said { scaling: BTreeMap::new(), ..said });
+        assert_eq!(state.read_overrides(), Said { admin: said.admin, ..Said::default() });
         fs::write(dir.path().join("overrides.json"), "{").expect("written");
         assert_eq!(state.read_overrides(), Said::default());
         assert!(dir.path().join("overrides.json.corrupt").exists());

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::base::clock::wall_seconds;
-use crate::base::{Clock, InstanceId, Ms, PoolId};
+use crate::base::{Clock, InstanceId, Ms, PoolId, ZoneId};
 use crate::config::Config;
 use crate::daemon::agents::Agents;
 use crate::daemon::demand::Windows;
@@ -20,8 +20,13 @@ use crate::daemon::publish::{self, Shared};
 use crate::daemon::reload;
 use crate::daemon::state::{Said, StateDir};
 use crate::daemon::workers::Workers;
-use crate::fleet::{Change, Membership, NotSized, ProbeError, ProbeResult, Prober, Unknown};
-use crate::model::{Admin, AgentReport, Census, Health, Sight, SizeOverride};
+use crate::fleet::{
+    Change, Membership, NotEvacuated, NotRestored, NotSized, ProbeError, ProbeResult, Prober,
+    Unknown,
+};
+use crate::model::{
+    Admin, AgentReport, Census, Evacuation, Health, Sight, SizeOverride, ZoneState,
+};
 use crate::observe::metrics::Metrics;
 use crate::proxy::snapshot::{PoolShared, Snapshot};
 
@@ -71,6 +76,24 @@ pub enum Command {
         on: bool,
         /// Whether there is such an instance.
         reply: oneshot::Sender<Result<(), Unknown>>,
+    },
+    /// Move the traffic of a zone elsewhere.
+    Evacuate {
+        /// This zone.
+        zone: ZoneId,
+        /// Until when.
+        evacuation: Evacuation,
+        /// Whether it may leave pools short.
+        force: bool,
+        /// Whether it is done.
+        reply: oneshot::Sender<Result<(), NotEvacuated>>,
+    },
+    /// End that.
+    Restore {
+        /// Of this zone.
+        zone: ZoneId,
+        /// Whether it was evacuated.
+        reply: oneshot::Sender<Result<(), NotRestored>>,
     },
     /// Read the config again.
     Reload {
@@ -144,6 +167,8 @@ impl Steward {
         let said = self.state.read_overrides();
         self.membership.apply_overrides(&said.admin);
         self.membership.apply_said(said.scaling);
+        self.membership.apply_evacuations(said.evacuations);
+        self.membership.end_evacuations(wall_seconds() as u64);
         self.membership.apply_config(self.clock.now(), &self.config.pools);
         self.publish();
         self.settle();
@@ -180,7 +205,8 @@ impl Steward {
                 _ = hang_ups.recv() => drop(reload::reload(self).await),
                 _ = ticks.tick() => {
                     if count.is_multiple_of(TICKS_PER_SECOND) {
-                        self.end_sizes();
+                        self.end_overrides();
+                        self.membership.review_plans();
                         self.show_agents();
                     }
                     count = count.wrapping_add(1);
@@ -278,6 +304,22 @@ impl Steward {
                 }
                 let _ = reply.send(done);
             }
+            Command::Evacuate { zone, evacuation, force, reply } => {
+                let done = self.membership.evacuate(&zone, evacuation, force);
+                if done.is_ok() {
+                    tracing::info!(%zone, until = evacuation.until, force, "operator's order to evacuate");
+                    self.keep_overrides();
+                }
+                let _ = reply.send(done);
+            }
+            Command::Restore { zone, reply } => {
+                let done = self.membership.restore(&zone);
+                if done.is_ok() {
+                    tracing::info!(%zone, "operator's order to restore");
+                    self.keep_overrides();
+                }
+                let _ = reply.send(done);
+            }
             Command::Reload { reply } => {
                 let _ = reply.send(reload::reload(self).await);
             }
@@ -285,8 +327,12 @@ impl Steward {
     }
 
     fn keep_overrides(&self) {
-        let (admin, scaling) = (self.membership.admin_overrides(), self.membership.said().clone());
-        if let Err(error) = self.state.write_overrides(&Said { admin, scaling }) {
+        let said = Said {
+            admin: self.membership.admin_overrides(),
+            scaling: self.membership.said().clone(),
+            evacuations: self.membership.evacuations().clone(),
+        };
+        if let Err(error) = self.state.write_overrides(&said) {
             tracing::error!(%error, state_dir = %self.state.path().display(),
                 "cannot write operators' overrides: they hold until the daemon stops");
         }
@@ -329,8 +375,10 @@ impl Steward {
     }
 
     /// What an operator ordered for a while ends by itself.
-    fn end_sizes(&mut self) {
-        if self.membership.end_sizes(wall_seconds() as u64) {
+    fn end_overrides(&mut self) {
+        let wall = wall_seconds() as u64;
+        let sizes = self.membership.end_sizes(wall);
+        if self.membership.end_evacuations(wall) || sizes {
             self.keep_overrides();
             // The agents are shown the census, and are to see it without what has ended.
             self.publish();
@@ -368,6 +416,20 @@ fn log_change(change: &Change, metrics: &Metrics) {
             metrics.count_ejection(pool, reason);
             let (from, to) = (Health::Up.word(), Health::Ejected.word());
             tracing::warn!(%pool, %instance, %zone, from, to, %why, "health changed");
+        }
+        Change::Zone { zone, state: ZoneState::Lost, why } => {
+            tracing::warn!(%zone, state = ZoneState::Lost.word(), why, "zone changed");
+        }
+        Change::Zone { zone, state, why } => {
+            tracing::info!(%zone, state = state.word(), why, "zone changed");
+        }
+        Change::Panic { pool, on: true } => {
+            let why = "too few of its instances are up: those that answer badly to nothing but \
+                       their probes get traffic too";
+            tracing::warn!(%pool, why, "the pool is in panic");
+        }
+        Change::Panic { pool, on: false } => {
+            tracing::info!(%pool, "the pool is in panic no longer");
         }
         Change::Life { pool, instance, zone, from, to } => {
             let (from, to) = (from.word(), to.word());

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::{InstanceId, PoolId, ZoneId};
-use crate::model::{Health, Life};
+use crate::model::{Health, Life, ZoneState};
 
 /// One thing that became different.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,6 +36,22 @@ pub enum Change {
         from: Life,
         /// Now.
         to: Life,
+    },
+    /// Something became of a zone, or that is over.
+    Zone {
+        /// This zone.
+        zone: ZoneId,
+        /// Now.
+        state: ZoneState,
+        /// In words for an operator.
+        why: String,
+    },
+    /// A pool fell into panic, or is out of it.
+    Panic {
+        /// This pool.
+        pool: PoolId,
+        /// Whether it is in panic now.
+        on: bool,
     },
     /// An instance boots and does not pass its probes; told once.
     Lingers {

@@ -202,6 +202,16 @@ impl Ward {
         self.turn(Health::Down, format!("its provider says that it failed: {why}"))
     }
 
+    /// Down without a probe of its own: its zone is lost. A probe settles that at once, and like
+    /// after any fall it takes `rise` passes to come back.
+    pub fn presume_down(&mut self, now: Ms, why: &str) -> Option<Turn> {
+        self.awaited = false;
+        self.trial = true;
+        self.has_failed = true;
+        self.due = Some(now);
+        self.turn(Health::Down, why.to_owned())
+    }
+
     fn pass(&mut self, now: Ms, settings: &HealthSettings) -> Option<Turn> {
         self.failures = 0;
         self.passes = self.passes.saturating_add(1);

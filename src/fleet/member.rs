@@ -12,8 +12,10 @@ use crate::fleet::change::{Change, HealthChange};
 use crate::fleet::health::{Turn, Ward};
 use crate::fleet::order::{ProbeError, ProbeOrder, Way};
 use crate::fleet::warmth::Warmth;
+use crate::fleet::zones::{Loss, Sign};
 use crate::model::{
-    Admin, Health, HealthSettings, Instance, InstanceRow, Life, Pool, Said, Standing,
+    Admin, Evacuation, Health, HealthCheck, HealthSettings, Instance, InstanceRow, Life, Pool,
+    Said, Standing,
 };
 
 use self::traffic::Traffic;
@@ -50,8 +52,24 @@ pub(super) struct Member {
     served: bool,
     /// Whether its provider says that it is broken.
     failed: bool,
+    /// Whether it answered its last probe, in time, and the answer was no good.
+    answers_badly: bool,
+    /// Since when it has not been well, while it was up.
+    silent: Option<Silence>,
     /// Where it stands in the agenda.
     entered: Option<Ms>,
+}
+
+/// A suspect that does not answer its trial for so long is a sign of a lost zone; one that is merely
+/// slow answers at once.
+const SILENT_FOR: Duration = Duration::from_millis(250);
+
+/// Since when an instance does not answer.
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    since: Ms,
+    /// A probe says so, and not only traffic.
+    probed: bool,
 }
 
 /// What is kept over all pools: due times, facts, operators' orders.
@@ -66,6 +84,12 @@ pub(super) struct Books {
     pub admin: BTreeMap<PoolId, BTreeMap<InstanceId, Admin>>,
     /// What operators said of the scaling of pools, with the same rules. No entry means nothing.
     pub said: BTreeMap<PoolId, Said>,
+    /// The zones that operators have evacuated.
+    pub evacuated: BTreeMap<ZoneId, Evacuation>,
+    /// The zones that are lost.
+    pub lost: BTreeMap<ZoneId, Loss>,
+    /// When an instance last gave a sign that its zone may be lost.
+    pub sign_at: Option<Ms>,
     /// Facts not yet taken.
     pub changes: Vec<Change>,
     /// Whether the census would read differently than the last time.
@@ -160,8 +184,18 @@ impl Member {
         let life = if serving { Life::Serving } else { Life::Booting };
         // What is there at the start may have been up for long.
         let traffic = Traffic::new(if books.ready { Warmth::COLD } else { Warmth::WARM });
-        let mut member =
-            Self { instance, origin, life, ward, traffic, served, failed: false, entered: None };
+        let mut member = Self {
+            instance,
+            origin,
+            life,
+            ward,
+            traffic,
+            served,
+            failed: false,
+            answers_badly: false,
+            silent: None,
+            entered: None,
+        };
         member.enter(books);
         member
     }
@@ -233,6 +267,7 @@ impl Member {
         {
             return;
         }
+        self.note_sign(now, outcome, books);
         let turn = self.ward.handle_result(now, settings, vitals.is_suspect(), outcome);
         if !matches!(outcome, Err(ProbeError::Local(_))) {
             vitals.clear_suspicion();
@@ -256,6 +291,8 @@ impl Member {
             return;
         }
         if self.is_watched() && self.ward.handle_suspicion(now, settings) {
+            self.silent.get_or_insert(Silence { since: now, probed: false });
+            books.sign_at = Some(now);
             self.enter(books);
         } else {
             self.instance.vitals.clear_suspicion();
@@ -287,6 +324,65 @@ impl Member {
             None => self.ward.reschedule(now, settings),
         };
         self.settle(now, turn, books);
+    }
+
+    /// Keeps what a probe says of whether it answers at all.
+    fn note_sign(&mut self, now: Ms, outcome: &Result<Duration, ProbeError>, books: &mut Books) {
+        let objected = self.only_probes_object();
+        match outcome {
+            Err(ProbeError::Local(_)) => return,
+            Err(ProbeError::Status(_) | ProbeError::NotHttp) => {
+                self.answers_badly = true;
+                self.silent = None;
+            }
+            Err(_) => {
+                self.answers_badly = false;
+                if self.ward.health() == Health::Up {
+                    let since = self.silent.map_or(now, |silence| silence.since);
+                    self.silent = Some(Silence { since, probed: true });
+                    books.sign_at = Some(now);
+                }
+            }
+            Ok(_) => {
+                self.answers_badly = false;
+                self.silent = None;
+            }
+        }
+        // Whether a panic admits it turns without a turn of its health.
+        books.changed |= objected != self.only_probes_object();
+    }
+
+    /// What it says of its zone.
+    pub fn sign(&self, now: Ms) -> Sign {
+        let silent = |it: &Silence| it.probed || now.since(it.since) >= SILENT_FOR;
+        match (self.silent.filter(silent), self.ward.health()) {
+            _ if !self.is_watched() => Sign::Nothing,
+            (Some(Silence { since, .. }), Health::Up | Health::Down) => Sign::Lost(since),
+            (None, Health::Up) => Sign::Well,
+            _ => Sign::Nothing,
+        }
+    }
+
+    /// Its zone is lost: it is down until its own probes say otherwise. Nothing follows where
+    /// there are none.
+    pub fn presume_down(
+        &mut self,
+        now: Ms,
+        why: &str,
+        settings: &HealthSettings,
+        books: &mut Books,
+    ) {
+        let is_probed = settings.check != HealthCheck::None && self.is_watched();
+        if is_probed && self.ward.health() == Health::Up {
+            let turn = self.ward.presume_down(now, why);
+            self.settle(now, turn, books);
+        }
+    }
+
+    /// Whether nothing speaks against it but what it answers to its probes: it accepts connections
+    /// and answers in time.
+    pub fn only_probes_object(&self) -> bool {
+        self.answers_badly && !self.failed && self.ward.health() == Health::Down
     }
 
     /// Nothing new goes there; what runs may finish until the deadline. Said again, the earlier
@@ -331,6 +427,11 @@ impl Member {
         books.draining.remove(&self.key());
         self.instance.vitals.close();
         self.set_life(Life::Terminating, books);
+    }
+
+    /// What probes say.
+    pub fn health(&self) -> Health {
+        self.ward.health()
     }
 
     /// As the census has it.

@@ -118,6 +118,7 @@ impl Membership {
         for roster in self.pools.values_mut() {
             roster.look(now, &mut self.books);
         }
+        self.handle_signs(now);
     }
 
     /// A probe was made. A result that is too late, of an instance that is gone or that was asked
@@ -278,8 +279,9 @@ impl Membership {
     /// Everyone, now.
     pub fn census(&mut self, generation: u64) -> Census {
         self.books.changed = false;
-        let pools = self.pools.values().map(|roster| roster.row(&self.books)).collect();
-        Census { generation, pools, ready: self.books.ready }
+        let books = &mut self.books;
+        let pools = self.pools.values_mut().map(|roster| roster.row(books)).collect();
+        Census { generation, pools, zones: self.zone_rows(), ready: self.books.ready }
     }
 
     /// Whether the first round of probes is over: each instance of the config that was there at
@@ -318,6 +320,10 @@ fn pool_of(report: &AgentReport) -> &PoolId {
         | AgentReport::Retired { pool } => pool,
     }
 }
+
+mod zones;
+
+pub use zones::{NotEvacuated, NotRestored};
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@
 //! - `member` and `roster`: one instance with its three truths, and the instances of one pool.
 //! - `outlier`, `warmth` and `watch`: what real traffic says. Who answers worse than its peers is
 //!   ejected for a while, and who is new or comes back gets a growing share.
+//! - [`zones`]: where new requests go, when a zone is lost, and what an evacuation would lack.
 //! - [`membership`]: all pools. The steward feeds it the config, the agents' reports, operators'
 //!   orders and probe results, and reads back probe orders, facts for the log and the census.
 //! - [`probe`]: the tasks that ask instances over real sockets.
@@ -34,9 +35,10 @@ pub mod probe;
 mod roster;
 mod warmth;
 mod watch;
+pub mod zones;
 
 pub use change::{Change, HealthChange};
 pub use health::Ward;
-pub use membership::{Membership, NotSized, Unknown};
+pub use membership::{Membership, NotEvacuated, NotRestored, NotSized, Unknown};
 pub use order::{Lane, ProbeError, ProbeOrder, ProbeResult, Way};
 pub use probe::Prober;

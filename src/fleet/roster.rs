@@ -6,11 +6,20 @@ use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{InstanceId, Ms, ZoneId};
+use crate::base::{InstanceId, Ms, PoolId, ZoneId};
+use crate::fleet::change::Change;
 use crate::fleet::member::{Books, Member, Origin, Site};
 use crate::fleet::order::{ProbeError, ProbeOrder};
 use crate::fleet::watch::Watch;
-use crate::model::{Admin, Life, Machine, MachineState, Pool, PoolRow, Scaling, TrafficPlan};
+use crate::fleet::zones::{self, Load, Sign};
+use crate::model::{
+    Admin, Health, InstanceRow, Life, Machine, MachineState, Pool, PoolRow, Provisioning, Scaling,
+    TrafficPlan,
+};
+
+/// How much of what an agent newly says of the demand, which it does once a second, is believed at
+/// once when traffic is planned: a time constant of ten seconds.
+const BELIEVED: f64 = 0.1;
 
 /// The instances of one pool.
 #[derive(Debug)]
@@ -26,6 +35,10 @@ pub(super) struct Roster {
     /// Whether its provider has listed what is there.
     listed: bool,
     watch: Watch,
+    /// The demand, smoothed for the plan.
+    demand_rps: Option<f64>,
+    /// Where new requests go.
+    plan: TrafficPlan,
 }
 
 /// A machine without an address.
@@ -47,6 +60,8 @@ impl Roster {
             wants: None,
             listed: false,
             watch: Watch::default(),
+            demand_rps: None,
+            plan: TrafficPlan::default(),
         }
     }
 
@@ -151,6 +166,8 @@ impl Roster {
     pub fn set_wants(&mut self, desired: u32, demand_rps: f64, books: &mut Books) {
         books.changed |= self.wants.is_none_or(|(before, _)| before != desired);
         self.wants = Some((desired, demand_rps));
+        let before = self.demand_rps.unwrap_or(demand_rps);
+        self.demand_rps = Some(before + BELIEVED * (demand_rps - before));
     }
 
     /// Whether there is an instance of that name, or will be.
@@ -193,18 +210,110 @@ impl Roster {
         self.watch.look(now, &self.pool, &mut self.members, books);
     }
 
-    /// As the census has it.
-    pub fn row(&self, books: &Books) -> PoolRow {
-        let pool = &self.pool.id;
-        let said = books.admin.get(pool);
-        let admin = |id| said.and_then(|said| said.get(id)).copied();
-        let mut instances: Vec<_> = self
-            .members
-            .iter()
-            .map(|(id, member)| member.row(admin(id).unwrap_or(Admin::Enabled)))
-            .collect();
+    /// What each instance says of its zone.
+    pub fn signs(&self, now: Ms) -> impl Iterator<Item = (&ZoneId, Sign)> {
+        self.members.values().map(move |member| (&member.instance.zone, member.sign(now)))
+    }
+
+    /// The zones where it has, ordered, or may launch instances.
+    pub fn zones(&self) -> impl Iterator<Item = &ZoneId> {
+        let offered = match &self.pool.provisioning {
+            Some(Provisioning::Process(settings)) => settings.zones.as_slice(),
+            None => &[],
+        };
+        let there = self.members.values().map(|member| &member.instance.zone);
+        there.chain(self.orders.values().map(|order| &order.zone)).chain(offered)
+    }
+
+    /// A zone is lost: what is up there is down until its own probes say otherwise, if something
+    /// is well elsewhere.
+    pub fn presume_down(&mut self, now: Ms, zone: &ZoneId, why: &str, books: &mut Books) {
+        if self.signs(now).any(|(other, sign)| other != zone && sign == Sign::Well) {
+            let there = self.members.values_mut().filter(|member| member.instance.zone == *zone);
+            for member in there {
+                member.presume_down(now, why, &self.pool.health, books);
+            }
+        }
+    }
+
+    /// How many of its instances in a zone are up, of how many that should be.
+    pub fn up_in(&self, zone: &ZoneId) -> (u32, u32) {
+        let there = self.members.values().filter(|member| member.instance.zone == *zone);
+        let mut count = (0, 0);
+        for member in there.filter(|member| !member.life.is_leaving()) {
+            let health = member.health();
+            count.0 += u32::from(health == Health::Up);
+            count.1 += u32::from(health != Health::Pending);
+        }
+        count
+    }
+
+    /// Notes whether the traffic plan has moved since the last census.
+    pub fn review_plan(&mut self, books: &mut Books) {
+        let instances = self.instances(books);
+        books.changed |= self.next_plan(&instances, books) != self.plan;
+    }
+
+    fn next_plan(&self, instances: &[InstanceRow], books: &Books) -> TrafficPlan {
+        let load = Load {
+            demand_rps: self.demand_rps.filter(|_| self.wants.is_some()).unwrap_or(0.0),
+            rate: self.pool.scaling.as_ref().and_then(|scaling| scaling.stated_rate()),
+        };
+        let is_lost = |zone: &ZoneId| books.lost.contains_key(zone);
+        zones::steady(&self.plan, zones::plan(&self.pool.zones, instances, &is_lost, load))
+    }
+
+    /// Each instance with its three truths, and whether panic admits it; by zone, then by name.
+    fn instances(&self, books: &Books) -> Vec<InstanceRow> {
+        let said = books.admin.get(&self.pool.id);
+        let admin = |id: &InstanceId, zone: &ZoneId| match said.and_then(|said| said.get(id)) {
+            Some(said) => *said,
+            None if books.evacuated.contains_key(zone) => Admin::Evacuated,
+            None => Admin::Enabled,
+        };
+        let mut rows: Vec<(&Member, InstanceRow)> = Vec::with_capacity(self.members.len());
+        for (id, member) in &self.members {
+            rows.push((member, member.row(admin(id, &member.instance.zone))));
+        }
+        let standings = rows.iter().map(|(_, row)| row.standing);
+        let panics = zones::in_panic(self.pool.zones.panic_below, standings);
+        for (member, row) in &mut rows {
+            row.in_panic = panics
+                && member.only_probes_object()
+                && row.standing.admin == Admin::Enabled
+                && matches!(row.standing.life, Life::Booting | Life::Ramping | Life::Serving)
+                && !books.lost.contains_key(&row.instance.zone);
+        }
         // Members are in the order of their names, and the sort is stable.
+        let mut instances: Vec<_> = rows.into_iter().map(|(_, row)| row).collect();
         instances.sort_by(|a, b| a.instance.zone.cmp(&b.instance.zone));
+        instances
+    }
+
+    /// As the census has it.
+    pub fn row(&mut self, books: &mut Books) -> PoolRow {
+        let instances = self.instances(books);
+        for row in &instances {
+            // Who is sent somewhere in a panic is to wait for the answer.
+            let down = row.standing.health == Health::Down && !row.in_panic;
+            row.instance.vitals.set_down(down);
+        }
+        let plan = self.next_plan(&instances, books);
+        if plan.panic != self.plan.panic {
+            let (pool, on) = (self.pool.id.clone(), plan.panic);
+            books.changes.push(Change::Panic { pool, on });
+        }
+        self.plan = plan;
+        PoolRow { plan: self.plan.clone(), ..self.bare_row(instances, books) }
+    }
+
+    /// The same without a plan, and nothing is noted.
+    pub fn glance(&self, books: &Books) -> PoolRow {
+        self.bare_row(self.instances(books), books)
+    }
+
+    fn bare_row(&self, instances: Vec<InstanceRow>, books: &Books) -> PoolRow {
+        let pool: &PoolId = &self.pool.id;
         let ordered = self
             .orders
             .iter()
@@ -214,15 +323,13 @@ impl Roster {
         // An agent that only takes away what it once provisioned has no say in the rest.
         let wants = self.wants.filter(|_| self.pool.provisioning.is_some());
         let (desired, demand_rps) = wants.unwrap_or((self.first_desired(), 0.0));
-        let said = books.said.get(pool).cloned().unwrap_or_default();
         PoolRow {
-            pool: Arc::clone(&self.pool),
-            instances,
             ordered,
             desired,
             demand_rps,
-            said,
-            plan: TrafficPlan::default(),
+            said: books.said.get(pool).cloned().unwrap_or_default(),
+            evacuated: books.evacuated.keys().cloned().collect(),
+            ..PoolRow::new(Arc::clone(&self.pool), instances)
         }
     }
 

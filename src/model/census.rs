@@ -1,10 +1,13 @@
 //! Who is there: the whole membership at one moment, as status, metrics and the scaling agent read
 //! it. Published by the steward together with each snapshot.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::base::{InstanceId, PoolId, ZoneId};
-use crate::model::{FULL, Health, Instance, Life, Pool, Said, Standing, TrafficPlan};
+use crate::model::{
+    FULL, Health, Instance, Life, Pool, Said, Standing, TrafficPlan, ZoneRow, ZoneState,
+};
 
 /// All pools at one moment.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +16,8 @@ pub struct Census {
     pub generation: u64,
     /// Each pool, in the order of their names.
     pub pools: Vec<PoolRow>,
+    /// The zones that are lost or evacuated, by name.
+    pub zones: Vec<ZoneRow>,
     /// The listeners are bound, each instance has had its first probe, and the daemon does not stop.
     pub ready: bool,
 }
@@ -34,6 +39,8 @@ pub struct PoolRow {
     pub said: Said,
     /// Where its new requests go.
     pub plan: TrafficPlan,
+    /// The zones that are evacuated: nothing is to be launched there.
+    pub evacuated: Vec<ZoneId>,
 }
 
 /// One instance.
@@ -60,6 +67,9 @@ impl InstanceRow {
         let (eligible, why) = self.standing.verdict();
         let ramp = self.instance.vitals.ramp();
         match &self.ejection {
+            _ if !eligible && self.in_panic => {
+                "fails its probes; used because its pool is in panic".to_owned()
+            }
             Some(ejection) if self.standing.health == Health::Ejected => ejection.to_string(),
             _ if eligible && self.standing.life == Life::Ramping => {
                 format!("{why}: takes {} % of its share", ramp * 100 / FULL)
@@ -79,6 +89,11 @@ impl Census {
     pub fn pool(&self, id: &PoolId) -> Option<&PoolRow> {
         self.pools.iter().find(|row| row.pool.id == *id)
     }
+
+    /// What became of a zone.
+    pub fn zone_state(&self, zone: &ZoneId) -> ZoneState {
+        self.zones.iter().find(|row| row.zone == *zone).map_or(ZoneState::Up, |row| row.state)
+    }
 }
 
 impl PoolRow {
@@ -92,24 +107,70 @@ impl PoolRow {
             demand_rps: 0.0,
             said: Said::default(),
             plan: TrafficPlan::default(),
+            evacuated: Vec::new(),
         }
     }
 
-    /// Each zone with the share of new traffic that goes there: by the weight of what is eligible.
+    /// Each zone with the share of new traffic that is meant for it: by the tiers of the plan, and
+    /// within a tier by the weight of what gets traffic.
     pub fn zone_shares(&self) -> Vec<(ZoneId, f64)> {
-        let mut zones: Vec<(ZoneId, u64)> = Vec::new();
+        let mut zones: BTreeMap<&ZoneId, u64> = BTreeMap::new();
         for row in &self.instances {
-            let weight = if row.standing.eligible() { u64::from(row.instance.weight) } else { 0 };
-            match zones.iter_mut().find(|(zone, _)| *zone == row.instance.zone) {
-                Some((_, sum)) => *sum += weight,
-                None => zones.push((row.instance.zone.clone(), weight)),
-            }
+            let weight = if row.admitted() { u64::from(row.instance.weight) } else { 0 };
+            *zones.entry(&row.instance.zone).or_default() += weight;
         }
-        zones.sort();
-        let total: u64 = zones.iter().map(|(_, sum)| sum).sum();
-        zones
-            .into_iter()
-            .map(|(zone, sum)| (zone, if total == 0 { 0.0 } else { sum as f64 / total as f64 }))
-            .collect()
+        let weight_of = |in_it: &dyn Fn(&ZoneId) -> bool| -> u64 {
+            zones.iter().filter(|(zone, _)| in_it(zone)).map(|(_, weight)| weight).sum()
+        };
+        let everywhere = weight_of(&|_| true);
+        let share = |zone: &ZoneId, weight: u64| {
+            let (of, share) = match self.plan.tiers.as_slice() {
+                [] => (everywhere, 1.0),
+                tiers => match tiers.iter().find(|tier| tier.zones.contains(zone)) {
+                    Some(tier) => (weight_of(&|zone| tier.zones.contains(zone)), tier.share),
+                    None => (0, 0.0),
+                },
+            };
+            if of == 0 { 0.0 } else { share * weight as f64 / of as f64 }
+        };
+        zones.iter().map(|(zone, weight)| ((*zone).clone(), share(zone, *weight))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Admin, Health, Life, Tier};
+
+    #[test]
+    fn shares_follow_the_plan() {
+        let row = |zone: &str, weight, up| {
+            let instance = Instance {
+                id: zone.into(),
+                pool: "p".into(),
+                zone: zone.into(),
+                address: ([127, 0, 0, 1], 80).into(),
+                weight,
+                vitals: Arc::default(),
+            };
+            let health = if up { Health::Up } else { Health::Down };
+            let standing = Standing { health, admin: Admin::Enabled, life: Life::Serving };
+            InstanceRow::new(Arc::new(instance), standing)
+        };
+        let rows =
+            vec![row("a", 2, true), row("b", 1, true), row("c", 1, true), row("d", 9, false)];
+        let mut pool = PoolRow::new(Arc::new(Pool::new("p".into())), rows);
+        let shares =
+            |pool: &PoolRow| pool.zone_shares().into_iter().map(|(_, n)| n).collect::<Vec<_>>();
+        assert_eq!(shares(&pool), [0.5, 0.25, 0.25, 0.0]);
+        let tier = |zones: &[&str], share| Tier {
+            zones: zones.iter().map(|zone| ZoneId::from(*zone)).collect(),
+            share,
+            spill_at: None,
+        };
+        pool.plan.tiers = vec![tier(&["b"], 0.8), tier(&["a", "c"], 0.2)];
+        let found = shares(&pool);
+        let expected = [0.2 * 2.0 / 3.0, 0.8, 0.2 / 3.0, 0.0];
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9), "{found:?}");
     }
 }

@@ -55,4 +55,4 @@ pub use schedule::{Schedule, When};
 pub use sight::{AgentReport, Sight};
 pub use socket::SocketOptions;
 pub use standing::{Admin, Health, Life, Standing};
-pub use zones::{Tier, TrafficPlan, ZoneMode, ZoneState, Zones};
+pub use zones::{Evacuation, Tier, TrafficPlan, ZoneMode, ZoneRow, ZoneState, Zones};

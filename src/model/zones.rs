@@ -1,6 +1,6 @@
 //! Zones: how a pool spreads its traffic over them, and what follows for new requests.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::base::{Share, ZoneId};
 
@@ -31,6 +31,8 @@ impl ZoneMode {
 pub struct Zones {
     /// Which zones get traffic first.
     pub mode: ZoneMode,
+    /// The zone that this node stands in; there for [`ZoneMode::LocalFirst`].
+    pub home: Option<ZoneId>,
     /// The own zone is filled up to this share of what it can carry.
     pub spill_at: Share,
     /// With a smaller share of its instances healthy, the pool also uses those that only probes
@@ -47,6 +49,7 @@ impl Default for Zones {
     fn default() -> Self {
         Self {
             mode: ZoneMode::Spread,
+            home: None,
             spill_at: Share(0.8),
             panic_below: Share(0.5),
             levels: Vec::new(),
@@ -76,6 +79,31 @@ impl ZoneState {
             Self::Evacuated => "evacuated",
         }
     }
+}
+
+/// An operator has moved the traffic of a zone elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Evacuation {
+    /// Until when, in wall-clock seconds since 1970; without it, until the zone is restored.
+    pub until: Option<u64>,
+}
+
+impl Evacuation {
+    /// Whether it is over at `wall`, in seconds since 1970.
+    pub fn is_over(self, wall: u64) -> bool {
+        self.until.is_some_and(|until| until <= wall)
+    }
+}
+
+/// A zone of which there is something to say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ZoneRow {
+    /// Which.
+    pub zone: ZoneId,
+    /// What became of it; where it is both, evacuated.
+    pub state: ZoneState,
+    /// When an evacuation ends by itself, in wall-clock seconds since 1970.
+    pub until: Option<u64>,
 }
 
 /// Zones that get traffic together.

@@ -224,7 +224,6 @@ mod tests {
             stage,
             in_flight,
             ramp: FULL,
-            evacuated: false,
             known: true,
             news: None,
             told_to_go: false,

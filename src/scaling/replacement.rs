@@ -190,7 +190,6 @@ mod tests {
                 stage: *stage,
                 in_flight: 0,
                 ramp: FULL,
-                evacuated: false,
                 known: true,
                 news: None,
                 told_to_go: false,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::base::{InstanceId, Ms, ZoneId};
-use crate::model::{Admin, FULL, Health, InstanceRow, Life, Machine, MachineState};
+use crate::model::{Admin, FULL, Health, InstanceRow, Life, Machine, MachineState, PoolRow};
 use crate::scaling::law::Presence;
 
 /// How long an instance may take from its order to its first passed probe.
@@ -68,8 +68,6 @@ pub(super) struct Member<'a> {
     pub(super) in_flight: u32,
     /// What it takes of its full share, of [`FULL`].
     pub(super) ramp: u32,
-    /// Its zone is evacuated.
-    pub(super) evacuated: bool,
     /// Whether the steward knows it, and so could drain it.
     pub(super) known: bool,
     /// What happened for the first time.
@@ -129,11 +127,11 @@ impl Roster {
     pub(super) fn observe<'a>(
         &mut self,
         now: Ms,
-        rows: &[InstanceRow],
+        pool: &PoolRow,
         machines: &'a [Machine],
     ) -> Vec<Member<'a>> {
         let rows: HashMap<&InstanceId, &InstanceRow> =
-            rows.iter().map(|row| (&row.instance.id, row)).collect();
+            pool.instances.iter().map(|row| (&row.instance.id, row)).collect();
         let adopting = self.ticks == 0;
         self.ticks += 1;
         let tick = self.ticks;
@@ -152,7 +150,8 @@ impl Roster {
                     tick,
                 });
                 track.tick = tick;
-                track.member(now, machine, rows.get(&machine.id).copied())
+                let evacuated = pool.evacuated.contains(&machine.zone);
+                track.member(now, machine, rows.get(&machine.id).copied(), evacuated)
             })
             .collect();
         self.tracks.retain(|_, track| track.tick == tick);
@@ -175,8 +174,13 @@ impl Track {
         now: Ms,
         machine: &'a Machine,
         row: Option<&InstanceRow>,
+        evacuated: bool,
     ) -> Member<'a> {
-        let stage = self.stage(now, machine, row);
+        let stage = match self.stage(now, machine, row) {
+            // What has no address yet has no standing: it was ordered just before.
+            Stage::Pending | Stage::Overdue if evacuated => Stage::Aside,
+            stage => stage,
+        };
         let news = match stage {
             Stage::Healthy if !self.came_up => {
                 self.came_up = true;
@@ -195,7 +199,6 @@ impl Track {
             ramp: row
                 .filter(|row| row.standing.life == Life::Ramping)
                 .map_or(FULL, |row| row.instance.vitals.ramp()),
-            evacuated: row.is_some_and(|row| row.standing.admin == Admin::Evacuated),
             known: row.is_some(),
             news,
             told_to_go: self.asked.is_some_and(|(asked, _)| asked == Asked::Terminate),
@@ -333,7 +336,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{Instance, Standing};
+    use crate::model::{Instance, Pool, Standing};
 
     fn machine(state: MachineState) -> Machine {
         Machine {
@@ -361,15 +364,35 @@ mod tests {
         [InstanceRow::new(Arc::new(instance), standing)]
     }
 
+    fn pool(rows: &[InstanceRow]) -> PoolRow {
+        PoolRow::new(Arc::new(Pool::new("p".into())), rows.to_vec())
+    }
+
     /// A roster that has begun before the machine was there.
     fn roster() -> Roster {
         let mut roster = Roster::default();
-        roster.observe(Ms(0), &[], &[]);
+        roster.observe(Ms(0), &pool(&[]), &[]);
         roster
     }
 
     fn stage(roster: &mut Roster, second: u64, rows: &[InstanceRow], machine: &Machine) -> Stage {
-        roster.observe(Ms(second * 1000), rows, std::slice::from_ref(machine))[0].stage
+        roster.observe(Ms(second * 1000), &pool(rows), std::slice::from_ref(machine))[0].stage
+    }
+
+    #[test]
+    fn what_boots_in_an_evacuated_zone_is_not_counted_on() {
+        let mut roster = roster();
+        let mut evacuated = pool(&[]);
+        let creating = machine(MachineState::Creating);
+        let mut stage = |second: u64, pool: &PoolRow| {
+            roster.observe(Ms(second * 1000), pool, std::slice::from_ref(&creating))[0].stage
+        };
+        assert_eq!(stage(1, &evacuated), Stage::Pending);
+        evacuated.evacuated.push("a".into());
+        assert_eq!(stage(2, &evacuated), Stage::Aside);
+        assert_eq!(stage(500, &evacuated), Stage::Aside, "nor blamed");
+        evacuated.evacuated.clear();
+        assert_eq!(stage(501, &evacuated), Stage::Overdue);
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Scaler {
         capabilities: &Capabilities,
     ) -> Plan {
         let now = moment.now;
-        let mut members = self.roster.observe(now, &sight.row.instances, machines);
+        let mut members = self.roster.observe(now, &sight.row, machines);
         self.orders.see(now, machines, &members);
         self.listed = machines.iter().filter(|machine| !has_failed(machine)).count() as u32;
         let mut plan = Plan::default();
@@ -105,7 +105,7 @@ impl Scaler {
         let fresh = self.fresh(scaling, machines, capabilities, &mut members);
         let found = self.trouble.assess(now, &members);
         let scaling = &self.law.in_force(moment, scaling);
-        let mut zones = self.zones(now, &members, capabilities, scaling, fresh.units);
+        let mut zones = self.zones(now, &members, sight, capabilities, scaling, fresh.units);
         let count = Count::of(&members, self.orders.unseen_units(), found.stranded);
         self.law.ingest(moment, &sight.windows, &count.presence(), scaling);
         let mut facts = self.facts(scaling, count, capabilities, fresh.units);
@@ -256,13 +256,15 @@ impl Scaler {
         &self,
         now: Ms,
         members: &[Member<'_>],
+        sight: &Sight,
         capabilities: &Capabilities,
         scaling: &Scaling,
         unit: u32,
     ) -> Zones {
-        let evacuated = |zone: &ZoneId| members.iter().any(|m| m.evacuated && m.zone() == zone);
         let usable = |zone: &ZoneId| {
-            self.orders.open(now, zone) && !self.trouble.avoids(zone) && !evacuated(zone)
+            self.orders.open(now, zone)
+                && !self.trouble.avoids(zone)
+                && !sight.row.evacuated.contains(zone)
         };
         let strict = scaling.zone_balance == ZoneBalance::Strict;
         let unseen = |zone: &ZoneId| self.orders.unseen_in(zone);

@@ -31,3 +31,4 @@ mod tcp;
 mod tcp_trouble;
 mod tools;
 mod tunnel;
+mod zones;

@@ -22,6 +22,7 @@ mod rule;
 mod scaling;
 mod schedule;
 mod upstream;
+mod zones;
 
 use std::io;
 use std::io::Read;

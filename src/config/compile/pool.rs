@@ -7,12 +7,12 @@ use std::time::Duration;
 use crate::base::{InstanceId, PoolId, Share, ZoneId};
 use crate::config::bound::{OrOff, Span};
 use crate::config::raw::{self, File};
-use crate::config::read::{At, State};
+use crate::config::read::{At, Given, State};
 use crate::config::scalar::{CheckKind, Period, Positive, Printed, Wrong};
 use crate::config::text::{Name, Port, UrlPath};
 use crate::model::{
-    Balance, HealthCheck, HealthSettings, Limit, Listener, Pool, PoolTimeouts, Queue, Retry,
-    StaticInstance, Zones,
+    Balance, HealthCheck, HealthSettings, Limit, Listener, Pool, PoolTimeouts, Provisioning, Queue,
+    Retry, StaticInstance,
 };
 
 use super::{Compiler, first_written};
@@ -20,10 +20,11 @@ use super::{Compiler, first_written};
 impl Compiler<'_> {
     pub(super) fn pools(&mut self, file: &File, listeners: &[Listener]) -> Vec<Arc<Pool>> {
         let base = &file.defaults.pool;
+        let home = &file.node.zone;
         let pools: Vec<Arc<Pool>> = file
             .pools
             .iter()
-            .map(|(name, raw)| self.pool(name, raw, base, listeners))
+            .map(|(name, raw)| self.pool(name, raw, base, home, listeners))
             .map(Arc::new)
             .collect();
         self.process_ports(file, &pools, listeners);
@@ -35,6 +36,7 @@ impl Compiler<'_> {
         name: &At<String>,
         raw: &raw::Pool,
         base: &raw::Pool,
+        home: &Given<Name>,
         listeners: &[Listener],
     ) -> Pool {
         if let Err(Wrong { problem, hint }) = Name::checked(&name.value) {
@@ -74,6 +76,12 @@ impl Compiler<'_> {
         let slow_start =
             self.pick(&raw.slow_start, &base.slow_start, OrOff(Some(Span(built_in)))).0;
         let (scaling, provisioning) = self.agent(raw, base, port);
+        let known = match &provisioning {
+            Some(Provisioning::Process(process)) => process.zones.as_slice(),
+            None => &[],
+        };
+        let known = instances.iter().map(|one| &one.zone).chain(known).collect();
+        let zones = self.zones((&raw.zones, &base.zones), home, &known);
         self.check_source(raw, base, &instances, provisioning.as_ref());
         Pool {
             id: PoolId::new(&name.value),
@@ -89,7 +97,7 @@ impl Compiler<'_> {
             health,
             outlier,
             slow_start: slow_start.map(|window| window.0),
-            zones: Zones::default(),
+            zones,
             scaling,
             provisioning,
         }

@@ -46,18 +46,8 @@ fn every_key_for_later_is_refused() {
 #[test]
 fn the_only_word_there_is_is_accepted() {
     good(&format!(
-        "log.access = \"off\"\n{LISTENER}proxy_protocol = \"off\"\n{POOL}upstream = \"http1\"\nzones.mode = \"spread\"\n"
+        "log.access = \"off\"\n{LISTENER}proxy_protocol = \"off\"\n{POOL}upstream = \"http1\"\n"
     ));
-    check_pool(
-        "zones.mode = \"local-first\"",
-        &[
-            "7:14: pool.web.zones.mode: \"local-first\" is not available in this version yet (comes with zone-aware routing); leave it out or write \"spread\"",
-        ],
-    );
-    check_pool(
-        "zones.mode = 3",
-        &["7:14: pool.web.zones.mode: anything but \"spread\" is not available"],
-    );
     check_pool(
         "[pool.web.upstream_tls]\nfoo = 1",
         &[

@@ -13,6 +13,7 @@ mod rewrites;
 mod scaling;
 mod upstreams;
 mod values;
+mod zones;
 
 use std::io;
 use std::path::Path;

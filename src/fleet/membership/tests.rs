@@ -249,14 +249,17 @@ fn turns_of_health_reach_the_counters_and_the_log() {
     assert!(vitals.is_down() && !world.get("a").standing.eligible());
     assert_eq!(
         world.membership.take_changes(),
-        [Change::Health(HealthChange {
-            pool: "web".into(),
-            instance: "a".into(),
-            zone: "1".into(),
-            from: Health::Up,
-            to: Health::Down,
-            why: "connection refused; the last 3 probes failed".into(),
-        })]
+        [
+            Change::Health(HealthChange {
+                pool: "web".into(),
+                instance: "a".into(),
+                zone: "1".into(),
+                from: Health::Up,
+                to: Health::Down,
+                why: "connection refused; the last 3 probes failed".into(),
+            }),
+            Change::Panic { pool: "web".into(), on: true }
+        ]
     );
     world.run(10 * SECOND, |_| PASS);
     assert!(!vitals.is_down() && world.get("a").standing.eligible());

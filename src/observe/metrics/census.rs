@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::text::{Kind, Text};
 use crate::base::{PoolId, ZoneId};
-use crate::model::{Census, Health, InstanceRow, Life, PoolRow, Provisioning};
+use crate::model::{Census, Health, InstanceRow, Life, PoolRow, Provisioning, ZoneState};
 
 /// The words for the classes of [`crate::model::Vitals::responses`].
 const CLASSES: [&str; 6] = ["failed", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -65,6 +65,39 @@ pub(super) fn write_pools(text: &mut Text, census: &Census) {
             let state = u8::from(seen.eligible);
             text.sample(&[("pool", row.pool.id.as_str()), ("zone", zone.as_str())], state);
         }
+    }
+
+    text.family(
+        "zone_evacuated",
+        Kind::Gauge,
+        "Whether an operator has moved the zone's traffic elsewhere.",
+    );
+    for (row, zones) in &zones {
+        for zone in zones.keys() {
+            let state = u8::from(row.evacuated.contains(zone));
+            text.sample(&[("pool", row.pool.id.as_str()), ("zone", zone.as_str())], state);
+        }
+    }
+
+    text.family(
+        "zone_lost",
+        Kind::Gauge,
+        "Whether most of the zone was lost at once and is not back yet.",
+    );
+    for (row, zones) in &zones {
+        for zone in zones.keys() {
+            let lost = census.zone_state(zone) == ZoneState::Lost;
+            text.sample(&[("pool", row.pool.id.as_str()), ("zone", zone.as_str())], u8::from(lost));
+        }
+    }
+
+    text.family(
+        "pool_panic",
+        Kind::Gauge,
+        "Whether too few instances are up, so that some that only probes speak against are used.",
+    );
+    for row in &census.pools {
+        text.sample(&[("pool", row.pool.id.as_str())], u8::from(row.plan.panic));
     }
 
     text.family("instances", Kind::Gauge, "Instances by where they are between birth and death.");
@@ -138,9 +171,10 @@ fn zones(row: &PoolRow) -> BTreeMap<ZoneId, ZoneSeen> {
     for (zone, share) in row.zone_shares() {
         zones.entry(zone).or_default().share = share;
     }
-    for InstanceRow { instance, standing, .. } in &row.instances {
+    for row in &row.instances {
+        let (instance, standing) = (&row.instance, row.standing);
         let zone = zones.entry(instance.zone.clone()).or_default();
-        zone.eligible |= standing.eligible();
+        zone.eligible |= row.admitted();
         *zone.lives.entry(standing.life.word()).or_default() += 1;
     }
     for (_, zone) in &row.ordered {

@@ -48,6 +48,7 @@ pub(crate) fn census(pool: Pool, instances: Vec<InstanceRow>) -> Census {
             demand_rps: 12.5,
             ..PoolRow::new(Arc::new(pool), instances)
         }],
+        zones: Vec::new(),
         ready: true,
     }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::fixture::{census, instance, pool};
 use super::*;
 use crate::base::{Clock, Ms};
-use crate::model::{InstanceRow, Life, ProcessSettings, Provisioning, StopPolicy};
+use crate::model::{
+    InstanceRow, Life, ProcessSettings, Provisioning, StopPolicy, ZoneRow, ZoneState,
+};
 use crate::observe::{AnswerKind, FailReason, RefuseReason, RetryReason};
 
 /// Two zones, everything counted at least once.
@@ -47,6 +49,10 @@ fn busy() -> (Metrics, Census) {
     ];
     let mut census = census(pool("web"), rows);
     census.pools[0].ordered.push(("c-1".into(), "c".into()));
+    census.pools[0].evacuated.push("c".into());
+    census.pools[0].plan.panic = true;
+    let row = |zone: &str, state| ZoneRow { zone: zone.into(), state, until: None };
+    census.zones = vec![row("b", ZoneState::Lost), row("c", ZoneState::Evacuated)];
     (metrics, census)
 }
 
@@ -83,6 +89,11 @@ fn every_source_is_in_the_text() {
         "tidegate_zone_state{pool=\"web\",zone=\"a\"} 1",
         "tidegate_zone_state{pool=\"web\",zone=\"b\"} 0",
         "tidegate_zone_state{pool=\"web\",zone=\"c\"} 0",
+        "tidegate_zone_evacuated{pool=\"web\",zone=\"a\"} 0",
+        "tidegate_zone_evacuated{pool=\"web\",zone=\"c\"} 1",
+        "tidegate_zone_lost{pool=\"web\",zone=\"a\"} 0",
+        "tidegate_zone_lost{pool=\"web\",zone=\"b\"} 1",
+        "tidegate_pool_panic{pool=\"web\"} 1",
         "tidegate_instances{pool=\"web\",zone=\"a\",life=\"serving\"} 1",
         "tidegate_instances{pool=\"web\",zone=\"a\",life=\"draining\"} 1",
         "tidegate_instances{pool=\"web\",zone=\"c\",life=\"ordered\"} 1",

@@ -36,7 +36,10 @@ impl World {
         let unit = self.scaling.units_of(plan.launches[0].size.as_deref());
         let ordered: u32 = plan.launches.iter().map(|order| order.count * unit).sum();
         let revived: u32 = plan.revives.iter().filter_map(about).map(|b| self.units(b)).sum();
-        let lit = |body: &&Body| !self.dark.contains(&body.machine.zone);
+        let lit = |body: &&Body| {
+            let zone = &body.machine.zone;
+            !self.dark.contains(zone) && !self.evacuated.contains(zone)
+        };
         let booting: u32 =
             self.bodies.iter().filter(young).filter(lit).map(|body| self.units(body)).sum();
         let served: u32 = serving.iter().map(|body| self.units(body)).sum();

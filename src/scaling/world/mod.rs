@@ -83,6 +83,8 @@ struct World {
     windows: VecDeque<Window>,
     moods: BTreeMap<ZoneId, Mood>,
     dark: Vec<ZoneId>,
+    /// By an operator.
+    evacuated: Vec<ZoneId>,
     /// The provider does not list, so the agent does not decide.
     blind: bool,
     /// The provider takes terminations and nothing comes of them.
@@ -140,6 +142,7 @@ impl World {
             windows: VecDeque::new(),
             moods: BTreeMap::new(),
             dark: Vec::new(),
+            evacuated: Vec::new(),
             blind: false,
             stubborn: false,
             doubled: false,
@@ -263,6 +266,12 @@ impl World {
         let now = self.now;
         self.bodies.retain(|body| body.gone_at > now);
         for body in &mut self.bodies {
+            let evacuated = self.evacuated.contains(&body.machine.zone);
+            body.standing.admin = match body.standing.admin {
+                Admin::Enabled if evacuated => Admin::Evacuated,
+                Admin::Evacuated if !evacuated => Admin::Enabled,
+                said => said,
+            };
             if matches!(body.machine.state, MachineState::Stopping | MachineState::Failed(_)) {
                 continue;
             }
@@ -329,6 +338,7 @@ impl World {
             windows: self.windows.iter().copied().collect(),
             row: PoolRow {
                 said: self.said.clone(),
+                evacuated: self.evacuated.clone(),
                 ..PoolRow::new(Arc::new(pool(self.scaling.clone())), instances)
             },
             retired: self.retired,

@@ -370,11 +370,48 @@ fn an_evacuated_zone_gets_nothing_new() {
     let mut world = World::new(16, 6, 12, 300.0);
     world.run(400);
     world.troubled = true;
-    for id in world.ids("c") {
-        world.body(&id).standing.admin = Admin::Evacuated;
-    }
+    world.evacuated = vec!["c".into()];
     world.run(60);
     assert_eq!((world.serving(), world.bodies.len(), world.ids("c").len()), (6, 8, 2));
+    let kept = world.ids("c");
+    world.run(7_200);
+    assert_eq!((world.serving(), world.ids("c")), (6, kept), "its instances are kept");
+    world.evacuated.clear();
+    world.run(3_600);
+    settled(&mut world, 600);
+    assert_eq!((world.serving(), world.apart()), (6, 0));
+}
+
+/// Also where the zone has nothing, and where it is evacuated just as it was to get more.
+#[test]
+fn an_evacuation_moves_what_was_ordered() {
+    let mut world = World::new(19, 2, 12, 100.0);
+    world.run(400);
+    let without: Vec<ZoneId> = ["a", "b", "c"]
+        .map(ZoneId::new)
+        .into_iter()
+        .filter(|z| world.carrying(Some(z)) == 0)
+        .collect();
+    assert_eq!(without.len(), 1);
+    world.troubled = true;
+    world.evacuated = without;
+    let born = world.ids(world.evacuated[0].as_str()).len();
+    world.rate = 560.0;
+    world.run(120);
+    assert!(world.serving() >= 8, "{}", world.serving());
+    assert_eq!(world.ids(world.evacuated[0].as_str()).len(), born, "nothing is launched there");
+
+    let mut world = World::new(20, 3, 12, 150.0);
+    world.run(400);
+    world.troubled = true;
+    world.boot = SECOND * 60;
+    world.rate = 560.0;
+    let ordered = (0..60).any(|_| !world.step().launches.is_empty());
+    assert!(ordered);
+    world.run(5);
+    world.evacuated = vec!["a".into()];
+    world.run(90);
+    assert!(world.serving() >= 8, "what boots in zone a is replaced: {}", world.serving());
 }
 
 #[test]
