@@ -37,10 +37,11 @@ const CONFINED: [(&str, &str); 4] = [
 ];
 
 /// Rooms (or files) that decide: no clock, no waiting, no talking.
-const CORES: [&str; 29] = [
+const CORES: [&str; 30] = [
     "src/base/",
     "src/model/",
     "src/config/",
+    "src/observe/access/line.rs",
     "src/net/proxy_protocol.rs",
     "src/fleet/member.rs",
     "src/fleet/membership.rs",

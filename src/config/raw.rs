@@ -20,7 +20,7 @@ use crate::config::read::{At, Entry, Field, Given, List, Map, State, Table};
 use crate::config::scalar::{CheckKind, Period, Positive, ProvisionerKind, Rate, Workers};
 use crate::config::scaling::{Growth, Threshold};
 use crate::config::text::{Address, Bind, Name, Network, Port, Source, UrlPath};
-use crate::config::{AdminBind, LogFormat};
+use crate::config::{AccessTo, AdminBind, LogFormat};
 use crate::model::rule::{Change, Metric, Operator, Statistic};
 use crate::model::{
     Balance, ConnectMethod, ForwardedStyle, HostPattern, Limit, ListenerLimits, Prediction,
@@ -116,6 +116,7 @@ tables! {
     /// `[log]`.
     Log {
         level: Given<tracing::Level>,
+        access: Given<AccessTo>,
         format: Given<LogFormat>,
     }
 

@@ -34,8 +34,8 @@ use crate::daemon::state::StateDir;
 use crate::daemon::steward::{Inbox, Published, Steward};
 use crate::daemon::workers::{Bound, Workers};
 use crate::fleet::{Membership, Prober};
-use crate::observe::log;
 use crate::observe::metrics::Metrics;
+use crate::observe::{AccessLog, log};
 
 /// Probe results, reports and commands that may wait for the steward. Senders wait beyond that.
 const INBOX_MAX: usize = 1024;
@@ -80,6 +80,8 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::new(config.node.workers, env!("CARGO_PKG_VERSION")));
     let published = Published::default();
+    let access = AccessLog::open(&config.log, clock, metrics.access_log_dropped())
+        .map_err(RunError::failed)?;
     let (report_sender, reports) = mpsc::channel(INBOX_MAX);
     let (probe_results, probes) = mpsc::channel(INBOX_MAX);
     let (command_sender, commands) = mpsc::channel(INBOX_MAX);
@@ -97,6 +99,7 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
         clock,
         &published.snapshots,
         &Arc::new(suspicion_sender),
+        &access,
         seed,
     )
     .map_err(RunError::failed)?;
@@ -118,6 +121,7 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
         metrics,
         published,
         workers,
+        access,
         agents,
         membership: Membership::new(),
         prober: Prober::new(clock),

@@ -22,6 +22,7 @@ use crate::daemon::state::{Said, StateDir};
 use crate::daemon::workers::Workers;
 use crate::fleet::{Change, Membership, NotSized, ProbeError, ProbeResult, Prober, Unknown};
 use crate::model::{Admin, AgentReport, Census, Health, Sight, SizeOverride};
+use crate::observe::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::proxy::snapshot::{PoolShared, Snapshot};
 
@@ -120,6 +121,8 @@ pub struct Steward {
     pub published: Published,
     /// The data plane.
     pub workers: Workers,
+    /// The access log.
+    pub access: AccessLog,
     /// The scaling agents.
     pub agents: Agents,
     /// Who is there.

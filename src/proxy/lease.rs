@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::model::{Instance, Slot};
-use crate::observe::{FailReason, PoolShard};
+use crate::observe::{Account, FailReason, PoolShard};
 use crate::proxy::balance::{Ask, Refusal};
 use crate::proxy::patience::{GaveUp, Patience};
 use crate::proxy::snapshot::{PoolAt, PoolRef, PoolView, Snapshot};
@@ -51,13 +51,28 @@ pub async fn acquire(
     at: &mut PoolAt,
     ask: &Ask<'_>,
     patience: &Patience<'_>,
+    account: &mut Account,
 ) -> Result<Lease, FailReason> {
-    match pick(worker, at, ask) {
-        Ok(lease) => Ok(lease),
+    let lease = match pick(worker, at, ask) {
+        Ok(lease) => lease,
         Err(refusal) => {
             can_wait(at.view(), refusal)?;
-            Box::pin(wait_for_one(worker, at, ask, patience)).await
+            Box::pin(wait_for_one(worker, at, ask, patience, account)).await?
         }
+    };
+    if account.is_on() {
+        account.picked(lease.instance(), why(at.view(), ask, &lease, account.has_waited()));
+    }
+    Ok(lease)
+}
+
+/// Why it is this instance, in a word for the access log: the most unusual that there is to say.
+fn why(view: &PoolView, ask: &Ask<'_>, lease: &Lease, has_waited: bool) -> &'static str {
+    match () {
+        () if lease.instance().vitals.is_suspect() => "suspect",
+        () if !ask.tried.is_empty() => "retry",
+        () if has_waited => "waited",
+        () => view.pool.balance.word(),
     }
 }
 
@@ -66,6 +81,7 @@ async fn wait_for_one(
     at: &mut PoolAt,
     ask: &Ask<'_>,
     patience: &Patience<'_>,
+    account: &mut Account,
 ) -> Result<Lease, FailReason> {
     let shared = Arc::clone(&at.view().shared);
     let queue = at.view().pool.queue;
@@ -98,6 +114,7 @@ async fn wait_for_one(
     };
     let waited = worker.clock.elapsed().saturating_sub(joined);
     shared.meter.shards[worker.index].queue_wait.observe(waited);
+    account.waited(waited);
     outcome
 }
 
