@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::{ListenerId, PoolId};
 use crate::config::Config;
-use crate::model::{Action, Census, Health, Route};
+use crate::model::{Action, Census, PoolRow, Route};
 use crate::observe::metrics::Metrics;
 use crate::proxy::admit::Crowd;
 use crate::proxy::hold::Hold;
@@ -54,11 +54,11 @@ pub fn snapshot(
         .pools
         .iter()
         .map(|pool| {
-            let instances = census.pool(&pool.id).map_or(&[][..], |row| &row.instances);
+            let row = census.pool(&pool.id);
+            let instances = row.map_or(&[][..], |row| &row.instances);
             let members =
                 instances.iter().map(|row| (Arc::clone(&row.instance), row.admitted())).collect();
-            let pending = instances.iter().any(|row| row.standing.health == Health::Pending);
-            let hopeful = pool.provisioning.is_some() || pending;
+            let hopeful = row.is_some_and(PoolRow::is_hopeful);
             PoolView::build(Arc::clone(pool), members, hopeful, shared.of(&pool.id, metrics))
         })
         .collect();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::base::{InstanceId, PoolId, ZoneId};
-use crate::model::{Instance, Pool, Said, Standing, TrafficPlan};
+use crate::model::{Health, Instance, Pool, Said, Standing, TrafficPlan};
 
 /// All pools at one moment.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +78,13 @@ impl PoolRow {
             said: Said::default(),
             plan: TrafficPlan::default(),
         }
+    }
+
+    /// Whether something may become eligible by itself: an instance that is launched, or that has not
+    /// been probed yet.
+    pub fn is_hopeful(&self) -> bool {
+        self.pool.provisioning.is_some()
+            || self.instances.iter().any(|row| row.standing.health == Health::Pending)
     }
 
     /// Each zone with the share of new traffic that goes there: by the weight of what is eligible.

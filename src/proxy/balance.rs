@@ -53,7 +53,7 @@ enum Terms {
 }
 
 /// A full scan is as cheap as two draws up to here, and never picks the busier of two.
-const SCAN_UP_TO: usize = 4;
+pub const SCAN_UP_TO: usize = 4;
 
 /// Longest turn of the weighted round robin; weights are scaled down to fit.
 const TURN_MAX: u64 = 16_384;
