@@ -144,7 +144,7 @@ mod tests {
         let up = fixture::instance("web", "10.0.0.1:80", "a", Health::Up, Life::Serving);
         let down = fixture::instance("web", "i-2", "zürich", Health::Down, Life::Serving);
         let warm = fixture::instance("web", "i-3", "zürich", Health::Up, Life::Ramping);
-        warm.instance.vitals.set_ramp(256);
+        warm.instance.vitals.set_ramp(512);
         let mut row = fixture::census(fixture::pool("web"), vec![up, down, warm]).pools.remove(0);
         let tier = |zone: &str, share| Tier {
             zones: vec![zone.into()],
@@ -165,12 +165,12 @@ pool web  balance least-request  zones spread
 
   ZONE    STATE  SHARE OF NEW TRAFFIC  ELIGIBLE  CAPACITY  IN FLIGHT
   a       up      97% ██████████         1 of 1        10          0
-  zürich  up       3% █░░░░░░░░░         1 of 2         3          0
+  zürich  up       3% █░░░░░░░░░         1 of 2         5          0
 
   INSTANCE     ZONE    WEIGHT  RAMP  IN FLIGHT  SCORE  SHARE  HEALTH  ADMIN    LIFE     CANDIDATE  WHY
   10.0.0.1:80  a            1  100%    0 of 10  1.000    97%  up      enabled  serving  yes        up
   i-2          zürich       1  100%    0 of 10  1.000     0%  down    enabled  serving  no         fails its probes
-  i-3          zürich       1   25%    0 of 10  4.000     3%  up      enabled  ramping  yes        up, warming
+  i-3          zürich       1   50%    0 of 10  2.000     3%  up      enabled  ramping  yes        up, warming
 
 the next request of 192.0.2.7 goes to 97% in a: 10.0.0.1:80, the only candidate; 3% in zürich: i-3, the only candidate (least-request does not look at the client)
 ";

@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin;
 use crate::base::Clock;
 use crate::base::clock::wall_seconds;
-use crate::config::{self, Config, Faults};
+use crate::config::{self, AccessTo, Config, Faults};
 use crate::daemon::agents::Agents;
 use crate::daemon::control::AdminControl;
 use crate::daemon::demand::Windows;
@@ -158,10 +158,13 @@ fn node_name(config: &Config) -> String {
     }
 }
 
-/// What to try next, in a few lines.
+/// What to try next, in a few lines; nothing where the standard output is the access log's.
 fn greeting(config: &Config) -> String {
     use std::fmt::Write;
 
+    if config.log.access == AccessTo::Stdout {
+        return String::new();
+    }
     let mut text = format!("tidegate {}\n", env!("CARGO_PKG_VERSION"));
     for listener in &config.listeners {
         let bind: Vec<String> = listener.bind.iter().map(ToString::to_string).collect();

@@ -80,7 +80,7 @@ fn every_request_has_a_line_with_the_reason_of_its_pick() {
     let told = so_many(&daemon, "access.json", before + 5).split_off(before);
     let of = |key: &str| -> Vec<Value> { told.iter().map(|line| line[key].clone()).collect() };
     let null = Value::Null;
-    assert_eq!(of("status"), [400, 200, 200, 302, 200].map(Value::from));
+    assert_eq!(of("status"), [400, 200, 200, 308, 200].map(Value::from));
     assert_eq!(
         of("pick"),
         ["none", "least-request", "least-request", "redirect", "least-request"].map(Value::from)

@@ -27,7 +27,7 @@ fn busy(row: &InstanceRow, count: usize) -> Vec<Slot> {
 
 fn tiers(tiers: &[(&[&str], f64)]) -> TrafficPlan {
     let tier = |(zones, share): &(&[&str], f64)| Tier {
-        zones: zones.iter().map(|zone| ZoneId::new(zone)).collect(),
+        zones: zones.iter().map(ZoneId::new).collect(),
         share: *share,
         spill_at: Some(Share(0.8)),
     };

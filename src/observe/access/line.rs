@@ -195,7 +195,7 @@ fn number(key: &str, value: u64, out: &mut Vec<u8>) {
 fn milliseconds(key: &str, us: u64, out: &mut Vec<u8>) {
     name(key, out);
     let _ = write!(out, "{}", us / 1000);
-    if us % 1000 != 0 {
+    if !us.is_multiple_of(1000) {
         let _ = write!(out, ".{:03}", us % 1000);
     }
 }
