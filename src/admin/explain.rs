@@ -2,7 +2,7 @@
 //! those that may get them. Pure: a view of the census, in the words that an operator asks with.
 //!
 //! The types are the contract; `tidegate explain` reads them back. What the pool's algorithm makes of
-//! the candidates is in [`pick`], and nowhere else.
+//! the candidates is in `pick`, and nowhere else.
 
 mod pick;
 
