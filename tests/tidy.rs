@@ -41,6 +41,7 @@ const CORES: [&str; 33] = [
     "src/base/",
     "src/model/",
     "src/config/",
+    "src/observe/access/line.rs",
     "src/net/proxy_protocol.rs",
     "src/fleet/member.rs",
     "src/fleet/member/",

@@ -7,6 +7,7 @@ use http_body_util::Full;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::admin::explain::explain;
 use crate::admin::problem::{self, Problem};
 use crate::admin::route::Action;
 use crate::admin::wish::{Wish, ZoneWish};
@@ -44,6 +45,12 @@ impl Admin {
                 let census = self.census.load_full();
                 let row = census.pool(&pool).ok_or_else(|| no_pool(&pool))?;
                 Ok(json_of(&view::pool_detail(row, &(self.queues)())))
+            }
+            Action::Explain { pool, client } => {
+                let census = self.census.load_full();
+                let row = census.pool(&pool).ok_or_else(|| no_pool(&pool))?;
+                let depth = view::depth(&pool, &(self.queues)());
+                Ok(json_of(&explain(row, depth, client)))
             }
             Action::Scaling { pool, limit } => {
                 let journal = self.journals.load_full().get(&pool).cloned();

@@ -1,7 +1,7 @@
 //! The admin API: what an operator, a scraper or a script asks of the daemon over HTTP.
 //!
 //! Pure parts say what is asked ([`route`]), whether it may be asked ([`guard`]) and how the answer
-//! looks ([`view`], [`problem`]); [`mod@serve`] is the shell around them. Reading needs only what the
+//! looks ([`view`], [`mod@explain`], [`problem`]); [`mod@serve`] is the shell around them. Reading needs only what the
 //! steward has published, so it never waits; what changes something goes through [`Control`], which
 //! the daemon implements.
 //!
@@ -10,6 +10,7 @@
 //! nothing; with a token set, only `/healthz` is open; no client holds a connection for longer than
 //! a deadline, and connections are bounded.
 
+pub mod explain;
 pub mod guard;
 pub mod problem;
 pub mod route;

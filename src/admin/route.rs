@@ -1,6 +1,8 @@
 //! The table of paths: from a request's line to what is asked. Also how a name is written in a
 //! path, for clients.
 
+use std::net::IpAddr;
+
 use http::Method;
 
 use crate::base::{InstanceId, PoolId, ZoneId};
@@ -18,6 +20,13 @@ pub enum Action {
     Status,
     /// One pool in detail.
     Pool(PoolId),
+    /// Where new requests of a pool go, and why.
+    Explain {
+        /// Of this pool.
+        pool: PoolId,
+        /// Those of this client, if that is to matter.
+        client: Option<IpAddr>,
+    },
     /// The newest decisions of a pool's agent.
     Scaling {
         /// Of this pool.
@@ -86,6 +95,10 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Action,
         ["api", "v1", "status"] => get(method).map(|()| Action::Status),
         ["api", "v1", "reload"] => post(method).map(|()| Action::Reload),
         ["api", "v1", "pools", pool] => get(method).map(|()| Action::Pool(PoolId::new(pool))),
+        ["api", "v1", "pools", pool, "explain"] => {
+            get(method)?;
+            Ok(Action::Explain { pool: PoolId::new(pool), client: client(query)? })
+        }
         ["api", "v1", "pools", pool, "scaling"] => match *method {
             Method::GET | Method::HEAD => {
                 Ok(Action::Scaling { pool: PoolId::new(pool), limit: limit(query)? })
@@ -131,6 +144,18 @@ fn post(method: &Method) -> Result<(), Missed> {
         Method::POST => Ok(()),
         _ => Err(Missed::Method { allow: "POST" }),
     }
+}
+
+fn client(query: Option<&str>) -> Result<Option<IpAddr>, Missed> {
+    let mut client = None;
+    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let value = pair.strip_prefix("client=").and_then(decode);
+        client = value.and_then(|value| value.parse().ok());
+        if client.is_none() {
+            return Err(Missed::Query("the query may be client=IP".to_owned()));
+        }
+    }
+    Ok(client)
 }
 
 fn limit(query: Option<&str>) -> Result<usize, Missed> {
@@ -204,6 +229,11 @@ mod tests {
                 "GET /api/v1/pools/web/scaling?limit=1000",
                 Action::Scaling { pool: pool(), limit: 1_000 },
             ),
+            ("GET /api/v1/pools/web/explain", Action::Explain { pool: pool(), client: None }),
+            (
+                "GET /api/v1/pools/web/explain?client=2001%3Adb8::1",
+                Action::Explain { pool: pool(), client: "2001:db8::1".parse().ok() },
+            ),
             ("POST /api/v1/pools/web/instances/i-1/drain", drain("i-1", true)),
             ("POST /api/v1/pools/web/instances/10.0.0.1:80/undrain", drain("10.0.0.1:80", false)),
             ("POST /api/v1/pools/web/instances/%5B%3A%3A1%5D%3A80/drain", drain("[::1]:80", true)),
@@ -238,6 +268,7 @@ mod tests {
             ("GET /api/v1/pools/%ff", Missed::Path),
             ("POST /api/v1/pools/web/instances/i/explode", Missed::Path),
             ("POST /metrics", only("GET, HEAD")),
+            ("POST /api/v1/pools/web/explain", only("GET, HEAD")),
             ("DELETE /api/v1/pools/web", only("GET, HEAD")),
             ("GET /api/v1/reload", only("POST")),
             ("PUT /api/v1/pools/web/scaling", only("GET, HEAD, POST")),
@@ -252,6 +283,14 @@ mod tests {
         }
         for query in ["limit=0", "limit=1001", "limit=-1", "limit=", "limit", "limt=5"] {
             let got = ask(&format!("GET /api/v1/pools/web/scaling?{query}"));
+            assert!(matches!(got, Err(Missed::Query(_))), "{query}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_is_an_address() {
+        for query in ["client=", "client=me", "client", "clint=::1", "client=::1&limit=5"] {
+            let got = ask(&format!("GET /api/v1/pools/web/explain?{query}"));
             assert!(matches!(got, Err(Missed::Query(_))), "{query}: {got:?}");
         }
     }

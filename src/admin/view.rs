@@ -220,12 +220,16 @@ pub fn pool_detail(row: &PoolRow, queues: &[(PoolId, u32)]) -> PoolDetail {
     }
 }
 
+/// How many requests wait for this pool.
+pub fn depth(pool: &PoolId, queues: &[(PoolId, u32)]) -> u32 {
+    queues.iter().find(|(other, _)| other == pool).map_or(0, |(_, depth)| *depth)
+}
+
 fn pool(row: &PoolRow, queues: &[(PoolId, u32)], with_responses: bool) -> Pool {
-    let depth = queues.iter().find(|(pool, _)| *pool == row.pool.id).map_or(0, |(_, depth)| *depth);
     Pool {
         name: row.pool.id.to_string(),
         desired: row.desired,
-        queue_depth: depth,
+        queue_depth: depth(&row.pool.id, queues),
         panic: row.plan.panic,
         size_override: row.said.size,
         instances: row

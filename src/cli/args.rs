@@ -1,6 +1,6 @@
 //! The grammar of the command line.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -35,6 +35,8 @@ pub(super) enum Verb {
     Check(CheckArgs),
     /// Show who is there, and why (not) eligible for traffic
     Status(StatusArgs),
+    /// Show where new requests of a pool go, and why
+    Explain(ExplainArgs),
     /// Send an instance no new traffic; what runs on it may finish
     Drain(InstanceArgs),
     /// Move the traffic of a zone elsewhere, and back
@@ -71,6 +73,20 @@ pub(super) struct CheckArgs {
 
 #[derive(PartialEq, Debug, clap::Args)]
 pub(super) struct StatusArgs {
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// As the admin API has it
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(PartialEq, Debug, clap::Args)]
+pub(super) struct ExplainArgs {
+    /// The pool
+    pub pool: String,
+    /// Whose next request, if that is to matter
+    #[arg(long, value_name = "IP")]
+    pub client: Option<IpAddr>,
     #[command(flatten)]
     pub admin: AdminArgs,
     /// As the admin API has it
@@ -170,6 +186,8 @@ fn parse_peer(text: &str) -> Result<Peer, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use clap::CommandFactory;
 
     use super::*;
@@ -208,6 +226,15 @@ mod tests {
             (
                 "status --json --admin unix:/run/t.sock",
                 Verb::Status(StatusArgs { admin: admin(Some(unix)), json: true }),
+            ),
+            (
+                "explain web --client ::1",
+                Verb::Explain(ExplainArgs {
+                    pool: "web".into(),
+                    client: Some(Ipv6Addr::LOCALHOST.into()),
+                    admin: admin(None),
+                    json: false,
+                }),
             ),
             (
                 "drain web 10.0.0.1:80 --undo",
@@ -269,6 +296,8 @@ mod tests {
     fn wrong_lines_are_refused() {
         for line in [
             "tidegate dance",
+            "tidegate explain",
+            "tidegate explain web --client nobody",
             "tidegate drain web",
             "tidegate protect web",
             "tidegate scale web",

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
+use serde::de::DeserializeOwned;
 use tokio::runtime;
 
 use crate::admin::problem::Details;
@@ -93,6 +94,13 @@ impl Client {
             .map_err(|why| unanswered(&why))?;
         if answer.status().is_success() { Ok(answer.into_body()) } else { Err(refused(&answer)) }
     }
+}
+
+/// What the daemon answered.
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|why| {
+        Failure::new(Exit::Failed, format!("the daemon's answer cannot be read: {why}"))
+    })
 }
 
 /// The settings in the config that the daemon most likely runs on, if there is one.

@@ -9,12 +9,14 @@ mod check;
 mod client;
 mod config_file;
 mod drain;
+mod explain;
 mod healthcheck;
 mod protect;
 mod reload;
 mod scale;
 mod simulate;
 mod status;
+mod table;
 pub mod whoami;
 mod zone;
 
@@ -85,6 +87,7 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         Verb::Run(args) => run(&args),
         Verb::Check(args) => check::run(&args),
         Verb::Status(args) => status::run(&args),
+        Verb::Explain(args) => explain::run(&args),
         Verb::Drain(args) => drain::run(&args),
         Verb::Zone(args) => zone::run(&args),
         Verb::Scale(args) => scale::run(&args),

@@ -1,18 +1,16 @@
 //! `tidegate status`: the membership as a person reads it.
 
-use std::io::{IsTerminal, stdout};
-
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use crate::admin::route::encode;
 use crate::admin::view::{Instance, PoolDetail, Status, Tier};
 use crate::base::clock::wall_seconds;
 use crate::base::unit::print_duration;
 use crate::cli::args::StatusArgs;
-use crate::cli::client::Client;
+use crate::cli::client::{Client, read};
+use crate::cli::table::{Cell, Column, Ink, plain, table, unless, wants_colour};
 use crate::cli::{Exit, Failure, print};
 
 pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
@@ -38,8 +36,7 @@ pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
             Err(failure) => return Err(failure),
         }
     }
-    let colour = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    print(&page(&status, &pools, wall_seconds(), colour))
+    print(&page(&status, &pools, wall_seconds(), wants_colour()))
 }
 
 /// A pool as it is shown.
@@ -72,50 +69,16 @@ fn last_decision(client: &Client, pool: &str) -> Result<Option<Decision>, Failur
     }
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body).map_err(|why| {
-        Failure::new(Exit::Failed, format!("the daemon's answer cannot be read: {why}"))
-    })
-}
-
-/// How a word is shown.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ink {
-    Plain,
-    Strong,
-    Good,
-    Odd,
-    Bad,
-}
-
-impl Ink {
-    fn code(self) -> &'static str {
-        match self {
-            Self::Plain => "",
-            Self::Strong => "\x1b[1m",
-            Self::Good => "\x1b[32m",
-            Self::Odd => "\x1b[33m",
-            Self::Bad => "\x1b[31m",
-        }
-    }
-
-    /// `text` in this ink, if there is colour at all.
-    fn on(self, text: &str, colour: bool) -> String {
-        if colour && self != Self::Plain {
-            format!("{}{text}\x1b[0m", self.code())
-        } else {
-            text.to_owned()
-        }
-    }
-}
-
-type Cell = (String, Ink);
-
-const COLUMNS: [&str; 8] =
-    ["INSTANCE", "ZONE", "ADDRESS", "HEALTH", "ADMIN", "LIFE", "IN FLIGHT", "WHY"];
-
-/// The column of numbers, which stand to the right.
-const IN_FLIGHT: usize = 6;
+const COLUMNS: [Column; 8] = [
+    ("INSTANCE", false),
+    ("ZONE", false),
+    ("ADDRESS", false),
+    ("HEALTH", false),
+    ("ADMIN", false),
+    ("LIFE", false),
+    ("IN FLIGHT", true),
+    ("WHY", false),
+];
 
 /// The whole page, read at `now` in seconds since 1970.
 fn page(status: &Status, pools: &[Shown], now: f64, colour: bool) -> String {
@@ -137,7 +100,11 @@ fn page(status: &Status, pools: &[Shown], now: f64, colour: bool) -> String {
     for Shown { detail, last } in pools {
         text.push('\n');
         text.push_str(&pool_line(detail, now, colour));
-        text.push_str(&table(rows(detail), colour));
+        let rows = rows(detail);
+        match rows.is_empty() {
+            true => text.push_str("  no instances\n"),
+            false => text.push_str(&table(COLUMNS, rows, colour)),
+        }
         if let Some(last) = last {
             text.push_str(&decision_line(last, now));
         }
@@ -206,7 +173,6 @@ fn in_words(seconds: f64) -> String {
 
 /// Each instance, also those that are only ordered.
 fn rows(detail: &PoolDetail) -> Vec<[Cell; 8]> {
-    let plain = |text: &str| (text.to_owned(), Ink::Plain);
     let mut rows: Vec<[Cell; 8]> = detail.pool.instances.iter().map(row).collect();
     rows.extend(detail.ordered.iter().map(|ordered| {
         [
@@ -224,56 +190,20 @@ fn rows(detail: &PoolDetail) -> Vec<[Cell; 8]> {
 }
 
 fn row(instance: &Instance) -> [Cell; 8] {
-    let plain = |text: &str| (text.to_owned(), Ink::Plain);
-    let unless = |usual: &str, text: &str| {
-        (text.to_owned(), if text == usual { Ink::Plain } else { Ink::Odd })
-    };
     let why = match instance.protected {
         true => format!("{}; protected from scale-in", instance.why),
         false => instance.why.clone(),
-    };
-    let health = match instance.health.as_str() {
-        "up" => Ink::Good,
-        "pending" => Ink::Odd,
-        _ => Ink::Bad,
     };
     [
         plain(&instance.id),
         plain(&instance.zone),
         plain(&instance.address),
-        (instance.health.clone(), health),
+        (instance.health.clone(), Ink::of_health(&instance.health)),
         unless("enabled", &instance.admin),
         unless("serving", &instance.life),
-        plain(&instance.in_flight.to_string()),
+        plain(instance.in_flight),
         plain(&why),
     ]
-}
-
-/// Columns as wide as their widest cell, under their names; padded before they are coloured.
-fn table(rows: Vec<[Cell; 8]>, colour: bool) -> String {
-    if rows.is_empty() {
-        return "  no instances\n".to_owned();
-    }
-    let head = COLUMNS.map(|name| (name.to_owned(), Ink::Strong));
-    let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
-    let widths: [usize; 8] = std::array::from_fn(|column| {
-        rows.iter().map(|row| row[column].0.chars().count()).max().unwrap_or(0)
-    });
-    let mut text = String::new();
-    for row in rows {
-        for (column, (cell, ink)) in row.into_iter().enumerate() {
-            let padding = " ".repeat(widths[column] - cell.chars().count());
-            let cell = ink.on(&cell, colour);
-            text.push_str("  ");
-            match column {
-                IN_FLIGHT => text.extend([padding, cell]),
-                _ if column + 1 == COLUMNS.len() => text.push_str(&cell),
-                _ => text.extend([cell, padding]),
-            }
-        }
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]

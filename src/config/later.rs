@@ -18,8 +18,6 @@ use Refused::{AllBut, Key, Word};
 const LATER: &[(&str, Refused, &str)] = &[
     ("node.zone", Word("auto"), "the cloud's metadata service"),
     ("admin.tls", Key, "TLS"),
-    ("log.access", AllBut("off"), "access logs"),
-    ("log.format", Word("common"), "access logs"),
     ("listener.protocol", Word("https"), "TLS"),
     ("listener.protocol", Word("tls"), "TLS"),
     ("listener.protocol", Word("tls-passthrough"), "TLS"),

@@ -81,22 +81,38 @@ pub struct AdminSettings {
     pub token_file: Option<PathBuf>,
 }
 
-/// `[log]`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// `[log]`: what the daemon says of itself, and the access log with a line for each exchange.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogSettings {
-    /// Events below this level are dropped.
+    /// The daemon's own events below this level are dropped.
     pub level: tracing::Level,
-    /// How a line looks.
+    /// Where the access log goes.
+    pub access: AccessTo,
+    /// How lines look.
     pub format: LogFormat,
 }
 
-/// How a log line looks.
+/// Where the access log goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AccessTo {
+    /// There is none.
+    Off,
+    /// To the standard output.
+    Stdout,
+    /// To this file, behind what is in it.
+    File(PathBuf),
+}
+
+/// How log lines look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogFormat {
-    /// For people.
+    /// The daemon's own for people; those of the access log as JSON.
     Text,
-    /// One JSON object a line.
+    /// One JSON object a line, in both logs.
     Json,
+    /// The daemon's own for people; those of the access log in the combined log format, which
+    /// begins with the common one.
+    Common,
 }
 
 impl Config {

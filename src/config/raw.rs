@@ -22,7 +22,7 @@ use crate::config::scalar::{CheckKind, Period, Positive, ProvisionerKind, Rate, 
 use crate::config::scaling::{Growth, Threshold};
 use crate::config::text::{Address, Bind, Name, Network, Port, Source, UrlPath};
 use crate::config::zones::Level;
-use crate::config::{AdminBind, LogFormat};
+use crate::config::{AccessTo, AdminBind, LogFormat};
 use crate::model::rule::{Change, Metric, Operator, Statistic};
 use crate::model::{
     Balance, ConnectMethod, ForwardedStyle, HashKey, HostPattern, Limit, ListenerLimits,
@@ -126,6 +126,7 @@ tables! {
     /// `[log]`.
     Log {
         level: Given<tracing::Level>,
+        access: Given<AccessTo>,
         format: Given<LogFormat>,
     }
 

@@ -172,7 +172,7 @@ words! {
         "debug" => Self::DEBUG,
         "trace" => Self::TRACE,
     }
-    LogFormat { "text" => Self::Text, "json" => Self::Json }
+    LogFormat { "text" => Self::Text, "json" => Self::Json, "common" => Self::Common }
     Protocol { "http" => Self::Http, "tcp" => Self::Tcp }
     Balance {
         "round-robin" => Self::RoundRobin,

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use ipnet::{IpNet, Ipv4Net};
 use toml::de::DeValue;
 
-use crate::config::AdminBind;
 use crate::config::later;
 use crate::config::scalar::{Printed, Scalar, Wrong, text, whole, wrong, wrong_but};
+use crate::config::{AccessTo, AdminBind};
 use crate::model::HostPattern;
 
 /// A name of a pool, a listener, an instance or a zone.
@@ -166,6 +166,27 @@ impl Printed for AdminBind {
         match self {
             Self::Tcp(address) => address.to_string().print(),
             Self::Unix(path) => format!("unix:{}", path.display()).print(),
+        }
+    }
+}
+
+impl Scalar for AccessTo {
+    fn parse(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        match text(value, "\"off\", \"stdout\" or the path of a file")? {
+            "off" => Ok(Self::Off),
+            "stdout" => Ok(Self::Stdout),
+            "" => Err(wrong_but("has no path", "write \"off\", \"stdout\" or a file")),
+            path => Ok(Self::File(PathBuf::from(path))),
+        }
+    }
+}
+
+impl Printed for AccessTo {
+    fn print(&self) -> String {
+        match self {
+            Self::Off => "off".to_owned().print(),
+            Self::Stdout => "stdout".to_owned().print(),
+            Self::File(path) => path.print(),
         }
     }
 }

@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 use crate::admin;
 use crate::base::Clock;
 use crate::base::clock::wall_seconds;
-use crate::config::{self, Config, Faults};
+use crate::config::{self, AccessTo, Config, Faults};
 use crate::daemon::agents::Agents;
 use crate::daemon::control::AdminControl;
 use crate::daemon::demand::Windows;
@@ -35,8 +35,8 @@ use crate::daemon::state::StateDir;
 use crate::daemon::steward::{Inbox, Published, Steward};
 use crate::daemon::workers::{Bound, Workers};
 use crate::fleet::{Membership, Prober};
-use crate::observe::log;
 use crate::observe::metrics::Metrics;
+use crate::observe::{AccessLog, log};
 
 /// Probe results, reports and commands that may wait for the steward. Senders wait beyond that.
 const INBOX_MAX: usize = 1024;
@@ -81,6 +81,8 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::new(config.node.workers, env!("CARGO_PKG_VERSION")));
     let published = Published::default();
+    let access = AccessLog::open(&config.log, clock, metrics.access_log_dropped())
+        .map_err(RunError::failed)?;
     let (report_sender, reports) = mpsc::channel(INBOX_MAX);
     let (probe_results, probes) = mpsc::channel(INBOX_MAX);
     let (command_sender, commands) = mpsc::channel(INBOX_MAX);
@@ -98,6 +100,7 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
         clock,
         &published.snapshots,
         &Arc::new(suspicion_sender),
+        &access,
         seed,
     )
     .map_err(RunError::failed)?;
@@ -120,6 +123,7 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
         metrics,
         published,
         workers,
+        access,
         agents,
         membership: Membership::new(),
         prober: Prober::new(clock),
@@ -156,10 +160,13 @@ fn node_name(config: &Config) -> String {
     }
 }
 
-/// What to try next, in a few lines.
+/// What to try next, in a few lines; nothing where the standard output is the access log's.
 fn greeting(config: &Config) -> String {
     use std::fmt::Write;
 
+    if config.log.access == AccessTo::Stdout {
+        return String::new();
+    }
     let mut text = format!("tidegate {}\n", env!("CARGO_PKG_VERSION"));
     for listener in &config.listeners {
         let bind: Vec<String> = listener.bind.iter().map(ToString::to_string).collect();

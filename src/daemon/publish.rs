@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::base::{ListenerId, PoolId};
 use crate::config::Config;
 use crate::daemon::keys;
-use crate::model::{Action, Census, Health, Route, TrafficPlan};
+use crate::model::{Action, Census, PoolRow, Route, TrafficPlan};
 use crate::observe::metrics::Metrics;
 use crate::proxy::admit::Crowd;
 use crate::proxy::balance::{Keys, Memory};
@@ -81,8 +81,7 @@ pub fn snapshot(
             let instances = row.map_or(&[][..], |row| &row.instances);
             let members =
                 instances.iter().map(|row| (Arc::clone(&row.instance), row.admitted())).collect();
-            let pending = instances.iter().any(|row| row.standing.health == Health::Pending);
-            let hopeful = pool.provisioning.is_some() || pending;
+            let hopeful = row.is_some_and(PoolRow::is_hopeful);
             let plan = row.map_or(&no_plan, |row| &row.plan);
             let kept = shared.of(&pool.id, metrics);
             if pool.affinity.sticky.is_some() {

@@ -7,11 +7,13 @@ use crate::config::{self, Difference};
 use crate::daemon::steward::Steward;
 use crate::daemon::workers::Bound;
 
-/// Reads the config again. Says what changed.
+/// Reads the config again, and opens the access log anew. Says what changed.
 ///
 /// # Errors
 /// Every reason why it was refused; the old config stays in force then.
 pub async fn reload(steward: &mut Steward) -> Result<String, Vec<String>> {
+    // Whoever moves logs sends HUP, and cares little whether the config has faults.
+    steward.access.reopen();
     let outcome = try_reload(steward).await;
     steward.metrics.count_reload(outcome.is_ok());
     match &outcome {

@@ -27,6 +27,7 @@ use crate::fleet::{
 use crate::model::{
     Admin, AgentReport, Census, Evacuation, Health, Sight, SizeOverride, ZoneState,
 };
+use crate::observe::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::proxy::snapshot::{PoolShared, Snapshot};
 
@@ -143,6 +144,8 @@ pub struct Steward {
     pub published: Published,
     /// The data plane.
     pub workers: Workers,
+    /// The access log.
+    pub access: AccessLog,
     /// The scaling agents.
     pub agents: Agents,
     /// Who is there.

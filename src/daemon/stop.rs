@@ -69,6 +69,8 @@ pub async fn stop(
         steward.workers.drain(now).await;
         workers_ended(&mut steward, now).await;
     }
+    // Workers have told what they knew: a sink passes on what it has when its worker ends.
+    steward.access.close();
     steward.agents.terminate_all().await?;
     tracing::info!("stopped");
     Ok(())

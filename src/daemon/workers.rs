@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::base::{Clock, Ms};
 use crate::net::bind::listen_group;
+use crate::observe::AccessLog;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::spread::Spread;
 use crate::proxy::thread::{self, Order, Start};
@@ -57,6 +58,7 @@ impl Workers {
         clock: Clock,
         snapshots: &Arc<ArcSwap<Snapshot>>,
         suspicions: &Arc<watch::Sender<()>>,
+        access: &AccessLog,
         seed: u64,
     ) -> std::io::Result<Self> {
         let (ended_sender, ended) = mpsc::channel(count);
@@ -72,6 +74,7 @@ impl Workers {
                 spread: spread.clone(),
                 handed,
                 suspicions: Arc::clone(suspicions),
+                access: access.sink(),
                 seed: seed.wrapping_add(index as u64),
             };
             let ended = ended_sender.clone();

@@ -111,6 +111,13 @@ impl PoolRow {
         }
     }
 
+    /// Whether something may become eligible by itself: an instance that is launched, or that has not
+    /// been probed yet.
+    pub fn is_hopeful(&self) -> bool {
+        self.pool.provisioning.is_some()
+            || self.instances.iter().any(|row| row.standing.health == Health::Pending)
+    }
+
     /// Each zone with the share of new traffic that is meant for it: by the tiers of the plan, and
     /// within a tier by the weight of what gets traffic.
     pub fn zone_shares(&self) -> Vec<(ZoneId, f64)> {

@@ -28,6 +28,14 @@ pub const FAILURE_MAX: Duration = Duration::from_secs(300);
 pub struct Cost(AtomicU64);
 
 impl Cost {
+    /// The cost as it was recorded last, in microseconds: what is told of it, not what is picked by.
+    pub fn last(&self) -> f64 {
+        match self.0.load(Ordering::Relaxed) {
+            0 => micros(SEED),
+            packed => unpack(packed).0,
+        }
+    }
+
     /// The cost now, in microseconds; at least 1. The first look gives it [`SEED`], which fades from
     /// then on like any other, so that what is never asked is tried one day.
     pub fn read(&self, now: Ms) -> f64 {

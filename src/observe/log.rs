@@ -25,7 +25,9 @@ where
         .with_timer(SystemTime)
         .with_ansi(false);
     match format {
-        LogFormat::Text => Box::new(lines.compact().with_target(false).finish()),
+        LogFormat::Text | LogFormat::Common => {
+            Box::new(lines.compact().with_target(false).finish())
+        }
         LogFormat::Json => Box::new(
             lines
                 .json()

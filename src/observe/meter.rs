@@ -4,6 +4,7 @@
 //! scrape that reads a value one request old is fine. Meters are kept for as long as the daemon
 //! lives, also when their pool or listener leaves the config, so no counter ever goes down.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -27,6 +28,23 @@ impl Tally {
     /// The value now.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+}
+
+/// Counts the bytes of one connection in one direction: among those of its listener, and by themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct Odometer<'a> {
+    /// What the worker counts for the listener.
+    pub listener: &'a Tally,
+    /// What is counted of this connection, or of one exchange on it.
+    pub trip: &'a Cell<u64>,
+}
+
+impl Odometer<'_> {
+    /// So many bytes have moved.
+    pub fn add(self, bytes: u64) {
+        self.listener.add(bytes);
+        self.trip.set(self.trip.get() + bytes);
     }
 }
 

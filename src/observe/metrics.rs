@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus::{
-    CounterVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
+    CounterVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
 };
 
 use self::meters::Meters;
@@ -50,6 +50,7 @@ pub struct Metrics {
     history_errors: IntCounterVec,
     recommended_seconds: CounterVec,
     recommended_short_seconds: CounterVec,
+    access_log_dropped: IntCounterVec,
 }
 
 impl Metrics {
@@ -94,6 +95,12 @@ impl Metrics {
             &[],
         );
         history_errors.with_label_values::<&str>(&[]);
+        let access_log_dropped = counter(
+            "access_log_dropped_total",
+            "Lines of the access log that could not be written.",
+            &[],
+        );
+        access_log_dropped.with_label_values::<&str>(&[]);
         let seconds = |name: &str, help: &str, labels: &[&str]| {
             let opts = Opts::new(format!("{}{name}", text::PREFIX), help);
             let family = CounterVec::new(opts, labels).expect("names and labels are fixed");
@@ -139,6 +146,7 @@ impl Metrics {
             history_errors,
             recommended_seconds,
             recommended_short_seconds,
+            access_log_dropped,
         }
     }
 
@@ -182,6 +190,11 @@ impl Metrics {
     /// The history of scaling could not be read or written.
     pub fn count_history_error(&self) {
         self.history_errors.with_label_values::<&str>(&[]).inc();
+    }
+
+    /// Counts lines of the access log that could not be written.
+    pub fn access_log_dropped(&self) -> IntCounter {
+        self.access_log_dropped.with_label_values::<&str>(&[])
     }
 
     /// What was only recommended for a while: instances by time, as recommended and as they

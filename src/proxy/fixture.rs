@@ -9,7 +9,7 @@ use crate::model::{
     ConnectMethod, ForwardedStyle, Listener, ListenerLimits, ListenerTimeouts, Protocol,
     ProxyHeader, SocketOptions,
 };
-use crate::observe::ListenerMeter;
+use crate::observe::{AccessSink, ListenerMeter};
 use crate::proxy::admit::Crowd;
 use crate::proxy::snapshot::ListenerView;
 use crate::proxy::worker::Worker;
@@ -47,5 +47,5 @@ pub fn view(listener: Listener, crowd: &Arc<Crowd>) -> Arc<ListenerView> {
 
 /// A worker without anything to do.
 pub fn worker() -> Rc<Worker> {
-    Worker::new(0, Clock::start(), Arc::default(), Arc::default(), 1)
+    Worker::new(0, Clock::start(), Arc::default(), Arc::default(), AccessSink::default(), 1)
 }

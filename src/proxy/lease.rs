@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::model::{Instance, Slot};
-use crate::observe::{FailReason, PoolShard};
+use crate::observe::{Account, FailReason, PoolShard};
 use crate::proxy::balance::{Ask, Picked, Refusal, Why};
 use crate::proxy::patience::{GaveUp, Patience};
 use crate::proxy::snapshot::{PoolAt, PoolRef, PoolView, Snapshot};
@@ -57,13 +57,27 @@ pub async fn acquire(
     at: &mut PoolAt,
     ask: &Ask<'_>,
     patience: &Patience<'_>,
+    account: &mut Account,
 ) -> Result<Lease, FailReason> {
-    match pick(worker, at, ask) {
-        Ok(lease) => Ok(lease),
+    let lease = match pick(worker, at, ask) {
+        Ok(lease) => lease,
         Err(refusal) => {
             can_wait(at.view(), refusal)?;
-            Box::pin(wait_for_one(worker, at, ask, patience)).await
+            Box::pin(wait_for_one(worker, at, ask, patience, account)).await?
         }
+    };
+    if account.is_on() {
+        account.picked(lease.instance(), why(at.view(), ask, &lease));
+    }
+    Ok(lease)
+}
+
+/// Why it is this instance, in a word for the access log: the most unusual that there is to say.
+fn why(view: &PoolView, ask: &Ask<'_>, lease: &Lease) -> &'static str {
+    match lease.why() {
+        Why::Balanced if !ask.tried.is_empty() => "retry",
+        Why::Balanced => view.pool.balance.word(),
+        why => why.word(),
     }
 }
 
@@ -72,6 +86,7 @@ async fn wait_for_one(
     at: &mut PoolAt,
     ask: &Ask<'_>,
     patience: &Patience<'_>,
+    account: &mut Account,
 ) -> Result<Lease, FailReason> {
     let shared = Arc::clone(&at.view().shared);
     let queue = at.view().pool.queue;
@@ -104,6 +119,7 @@ async fn wait_for_one(
     };
     let waited = worker.clock.elapsed().saturating_sub(joined);
     shared.meter.shards[worker.index].queue_wait.observe(waited);
+    account.waited(waited);
     outcome
 }
 

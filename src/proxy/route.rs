@@ -30,6 +30,8 @@ pub enum Destination {
 /// One route, compiled.
 #[derive(Debug)]
 pub struct Rule {
+    /// What it is called where requests are told of: its host, if it is for one, and its path.
+    pub name: String,
     path_prefix: Vec<u8>,
     methods: Vec<Vec<u8>>,
     headers: Vec<(String, Vec<u8>)>,
@@ -45,6 +47,7 @@ impl RouteTable {
         let mut table = Self::default();
         for (route, destination) in routes {
             let rule = Rule {
+                name: name(route),
                 path_prefix: route.path_prefix.clone().into_bytes(),
                 methods: route.methods.iter().map(|m| m.clone().into_bytes()).collect(),
                 headers: route
@@ -87,6 +90,14 @@ impl RouteTable {
             }
         }
         first(&self.any, head)
+    }
+}
+
+fn name(route: &Route) -> String {
+    match &route.host {
+        HostPattern::Any => route.path_prefix.clone(),
+        HostPattern::Exact(host) => format!("{host}{}", route.path_prefix),
+        HostPattern::Suffix(suffix) => format!("*{suffix}{}", route.path_prefix),
     }
 }
 

@@ -6,6 +6,7 @@ use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
 use crate::base::Stock;
+use crate::observe::Account;
 use crate::proxy::buffer::BUFFER_BYTES;
 use crate::proxy::wire::{RequestHead, ResponseHead};
 
@@ -22,13 +23,15 @@ pub struct Scratch {
     pub attempt: AttemptScratch,
 }
 
-/// What attempts at an instance need, one after the other.
+/// What attempts at an instance need, one after the other, and what is told of them.
 #[derive(Debug, Default)]
 pub struct AttemptScratch {
     /// The response's head.
     pub response: ResponseHead,
     /// Bytes to the instance.
     pub to_instance: Vec<u8>,
+    /// What becomes of the exchange.
+    pub account: Account,
 }
 
 /// A worker's unused ones.

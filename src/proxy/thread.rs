@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::base::{Clock, Ms};
+use crate::observe::AccessSink;
 use crate::proxy::accept::{self, Acceptor};
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::spread::{Handed, Spread};
@@ -59,6 +60,8 @@ pub struct Start {
     pub handed: mpsc::Receiver<Handed>,
     /// Told when an instance falls under suspicion.
     pub suspicions: Arc<watch::Sender<()>>,
+    /// Its end of the access log.
+    pub access: AccessSink,
     /// Seed for its picks.
     pub seed: u64,
 }
@@ -75,8 +78,8 @@ pub fn run(start: Start) -> std::io::Result<()> {
 }
 
 async fn serve(mut start: Start) -> std::io::Result<()> {
-    let worker =
-        Worker::new(start.index, start.clock, start.snapshots, start.suspicions, start.seed);
+    let Start { index, clock, snapshots, suspicions, access, seed, .. } = start;
+    let worker = Worker::new(index, clock, snapshots, suspicions, access, seed);
     let ticking = tokio::task::spawn_local(tick(Rc::clone(&worker)));
     let mut acceptors: HashMap<SocketAddr, Acceptor> = HashMap::new();
     let mut deadline = loop {

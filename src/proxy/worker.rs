@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::base::clock::wall_seconds;
 use crate::base::{Clock, Entropy};
 use crate::net::splice::Pipes;
+use crate::observe::AccessSink;
 use crate::proxy::balance::Cursor;
 use crate::proxy::budget::RetryBudget;
 use crate::proxy::buffer::Buffers;
@@ -41,6 +42,8 @@ pub struct Worker {
     pub upstreams: Upstreams,
     /// Chance, for picks.
     pub entropy: RefCell<Entropy>,
+    /// Its end of the access log.
+    pub access: AccessSink,
     /// The time of day at the last tick, as heads carry it.
     pub date: Cell<HttpDate>,
     snapshots: Arc<ArcSwap<Snapshot>>,
@@ -68,6 +71,7 @@ impl Worker {
         clock: Clock,
         snapshots: Arc<ArcSwap<Snapshot>>,
         suspicions: Arc<watch::Sender<()>>,
+        access: AccessSink,
         seed: u64,
     ) -> Rc<Self> {
         let timers = Timers::new(clock);
@@ -79,6 +83,7 @@ impl Worker {
             scratches: Rc::default(),
             pipes: Rc::default(),
             entropy: RefCell::new(Entropy::seeded(seed)),
+            access,
             date: Cell::new(http_date(wall_seconds() as u64)),
             current: RefCell::new(Rc::new(snapshots.load_full())),
             snapshots,
@@ -89,8 +94,10 @@ impl Worker {
         })
     }
 
-    /// Moves the coarse clocks. Called every [`crate::proxy::timer::TICK`].
+    /// Moves the coarse clocks, and passes on what the access log has to tell. Called every
+    /// [`crate::proxy::timer::TICK`].
     pub fn tick(&self) {
+        self.access.flush();
         self.timers.tick();
         self.date.set(http_date(wall_seconds() as u64));
     }

@@ -45,6 +45,42 @@ fn a_drained_instance_gets_nothing_new_until_that_is_undone() {
 }
 
 #[test]
+fn explain_says_where_the_next_request_goes_and_why() {
+    let origin = Origin::answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let address = origin.address;
+    let daemon = Daemon::start(&format!(
+        "[[listener]]\nbind = \"{}\"\npool = \"p\"\n[pool.p]\nmax_in_flight = 7\ninstances = [\
+         {{ address = \"{address}\", id = \"one\", zone = \"a\" }}, \
+         {{ address = \"{}\", id = \"two\", zone = \"b\" }}]\n",
+        free_address(),
+        free_address(),
+    ));
+    let admin = daemon.admin.to_string();
+    let explain = |more: &[&str]| {
+        let (status, out, err) = run(&[&["explain"], more, &["--admin", &admin]].concat(), SOON);
+        (status.code(), out, err)
+    };
+    eventually("the second is down", SOON, || {
+        daemon.instances("p").iter().any(|one| one["health"] == "down").then_some(())
+    });
+    let (code, out, err) = explain(&["p", "--client", "192.0.2.7"]);
+    assert_eq!(code, Some(0), "{err}");
+    let two = out.lines().find(|line| line.contains(" two ")).expect("its line");
+    assert!(two.contains(" no ") && two.ends_with("fails its probes"), "{out}");
+    let next = "the next request of 192.0.2.7 goes to one, the only candidate";
+    assert!(out.contains(next) && out.contains("0 of 7"), "{out}");
+    daemon.post("/api/v1/pools/p/instances/one/drain").expect("an answer");
+    let (_, out, _) = explain(&["p", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(told["instances"][0]["why"], "drained by an operator");
+    assert_eq!(told["next"], "is answered 503 (no_instance): nothing is eligible, nor on its way");
+    let (code, _, err) = explain(&["nobody"]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("nobody"), "{err}");
+    assert_eq!(explain(&["p", "--client", "me"]).0, Some(2));
+}
+
+#[test]
 fn a_drain_survives_a_restart() {
     let origin = Origin::answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let config = format!(

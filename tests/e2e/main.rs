@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "seen from outside, time is the wall's")]
 
+mod access_log;
 mod balance;
 mod cold;
 mod control;

@@ -17,7 +17,7 @@ const FORWARD: &str =
     "connect = \"forward\"\ntimeouts = { head = \"1s\", idle = \"1s\", body = \"1s\" }";
 
 /// Agrees with these lines, greets, sends everything back, and tells when the client has ended.
-fn agreeing(lines: &'static str) -> Origin {
+pub fn agreeing(lines: &'static str) -> Origin {
     Origin::start(move |peer| {
         if peer.request().is_none() {
             return;

@@ -36,7 +36,7 @@ use crate::config::fault::{Faults, Lines, Place, Sink, did_you_mean};
 use crate::config::raw::{self, File};
 use crate::config::read::{Given, Ledger, State, Table};
 use crate::config::scalar::{MOST_WORKERS, Printed, Workers};
-use crate::config::{AdminBind, AdminSettings, Config, LogFormat, LogSettings, Node};
+use crate::config::{AccessTo, AdminBind, AdminSettings, Config, LogFormat, LogSettings, Node};
 
 /// A valid configuration and where each of its values comes from.
 #[derive(Clone, PartialEq, Debug)]
@@ -250,6 +250,10 @@ impl Compiler<'_> {
         let admin = self.admin(&file.admin);
         let log = LogSettings {
             level: self.own(&file.log.level, tracing::Level::INFO),
+            access: match self.own(&file.log.access, AccessTo::Off) {
+                AccessTo::File(path) => AccessTo::File(self.folder.join(path)),
+                word => word,
+            },
             format: self.own(&file.log.format, LogFormat::Text),
         };
         let listeners = self.listeners(file, &admin);

@@ -199,6 +199,7 @@ fn node_admin_and_log() {
         ),
         ("log.level = \"warning\"", "1:13: log.level: \"warning\" is not one of"),
         ("log.format = \"xml\"", "1:14: log.format: \"xml\" is not one of"),
+        ("log.access = \"\"", "1:14: log.access: has no path; write \"off\", \"stdout\" or a file"),
     ] {
         let expected: &[&str] = &[expected];
         check(&format!("{lines}\n{LISTENER}{POOL}"), expected);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{PROVISIONED, SMALLEST, good};
 use crate::base::{PoolId, Share, ZoneId};
-use crate::config::{AdminBind, LogFormat, Origin, Setting, load};
+use crate::config::{AccessTo, AdminBind, LogFormat, LogSettings, Origin, Setting, load};
 use crate::model::{
     Balance, HealthCheck, HostPattern, Limit, Pool, Protocol, Provisioning, StopPolicy,
 };
@@ -28,7 +28,9 @@ fn the_smallest_file_has_the_documented_defaults() {
     assert_eq!(config.node.state_dir, PathBuf::from("/var/lib/tidegate"));
     assert_eq!(config.admin.bind, AdminBind::Tcp(([127, 0, 0, 1], 9900).into()));
     assert_eq!(config.admin.token_file, None);
-    assert_eq!((config.log.level, config.log.format), (tracing::Level::INFO, LogFormat::Text));
+    let expected =
+        LogSettings { level: tracing::Level::INFO, access: AccessTo::Off, format: LogFormat::Text };
+    assert_eq!(config.log, expected);
     assert!(config.routes.is_empty());
 
     let [listener] = config.listeners.as_slice() else { panic!("one listener") };
@@ -126,6 +128,16 @@ fn node_admin_and_log() {
     assert_eq!(config.admin.bind, AdminBind::Unix("dir/a.sock".into()));
     assert_eq!(config.admin.token_file, Some("/etc/token".into()));
     assert_eq!((config.log.level, config.log.format), (tracing::Level::DEBUG, LogFormat::Json));
+    for (value, expected) in [
+        ("stdout", AccessTo::Stdout),
+        ("off", AccessTo::Off),
+        ("logs/access.json", AccessTo::File("dir/logs/access.json".into())),
+        ("/var/log/t.log", AccessTo::File("/var/log/t.log".into())),
+    ] {
+        let text = format!("log = {{ access = \"{value}\", format = \"common\" }}\n{SMALLEST}");
+        let log = good(&text).config.log;
+        assert_eq!((log.access, log.format), (expected, LogFormat::Common), "{value}");
+    }
 }
 
 #[test]

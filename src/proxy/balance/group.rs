@@ -12,7 +12,7 @@ use crate::proxy::balance::ring::Ring;
 use crate::proxy::balance::turn::{alternate_zones, smooth_turn};
 
 /// A full scan is as cheap as two draws up to here, and never picks the busier of two.
-const SCAN_UP_TO: usize = 4;
+pub const SCAN_UP_TO: usize = 4;
 
 /// How often two are drawn until one of them is free, before all are looked at.
 const DRAWS: usize = 4;

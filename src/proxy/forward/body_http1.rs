@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::net::half::{Incoming, Outgoing};
 use crate::net::splice::{Draught, Pipes};
-use crate::observe::meter::Tally;
+use crate::observe::meter::Odometer;
 use crate::proxy::buffer::{BUFFER_BYTES, Buffer};
 use crate::proxy::forward::body::{BodyError, BodySink, BodySource, Piece, PumpError};
 use crate::proxy::patience::Patience;
@@ -261,7 +261,7 @@ pub struct H1Sink<'a, 's> {
     body: BodyLength,
     patience: Patience<'a>,
     pipes: &'a Rc<Pipes>,
-    counter: Option<&'a Tally>,
+    counter: Option<Odometer<'a>>,
     /// The socket has taken a byte.
     begun: bool,
 }
@@ -279,7 +279,7 @@ impl<'a, 's> H1Sink<'a, 's> {
     }
 
     /// Adds every byte that is written, head and framing included, to `counter`.
-    pub fn counted(mut self, counter: &'a Tally) -> Self {
+    pub fn counted(mut self, counter: Odometer<'a>) -> Self {
         self.counter = Some(counter);
         self
     }

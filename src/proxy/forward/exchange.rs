@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use crate::model::Instance;
 use crate::model::cost::FAILURE;
-use crate::observe::{AnswerKind, FailReason, RefuseReason, RetryReason};
+use crate::observe::{Account, AnswerKind, FailReason, RefuseReason, RetryReason};
 use crate::proxy::balance::{self, Ask};
 use crate::proxy::forward::body::BodySource;
 use crate::proxy::forward::connection::{Connection, Ending, Responder, Tunnel};
-use crate::proxy::forward::respond;
+use crate::proxy::forward::respond::{self, Answer};
 use crate::proxy::forward::upstream_http1::{self, Attempt, Done, Failure};
 use crate::proxy::lease;
 use crate::proxy::patience::Patience;
-use crate::proxy::rewrite::{Facts, UNCHANGED};
+use crate::proxy::rewrite::{Facts, RequestId, UNCHANGED};
 use crate::proxy::route::Destination;
 use crate::proxy::scratch::AttemptScratch;
 use crate::proxy::snapshot::{PoolAt, PoolView, SnapshotRef};
@@ -39,52 +39,65 @@ pub async fn serve(
     let Some(listener) = snapshot.listener_at(connection.bound) else {
         // The listener has left the config: its connections end with their next request.
         let facts = connection.facts(head, &connection.listener.listener, &UNCHANGED);
-        Box::pin(refuse(connection, &facts, client)).await;
+        Box::pin(refuse(connection, &facts, client, &mut scratch.account)).await;
         return Ending::Early;
     };
     let rule = listener.routes.find(head);
     let route = rule.map_or(&UNCHANGED, |rule| &*rule.rewrite);
     let facts = connection.facts(head, &listener.listener, route);
+    let account = &mut scratch.account;
+    account.known_by(facts.request_id.as_ref().map(RequestId::as_bytes));
+    account.routed(rule.map_or("", |rule| &rule.name));
     let index = match rule.map(|rule| &rule.destination) {
         Some(Destination::Pool(index)) => Some(*index),
         Some(Destination::Redirect(redirect)) => {
             listener.meter.shards[worker.index].count_answer(AnswerKind::Redirect);
-            Box::pin(client.answer(respond::redirect(redirect, &facts), &facts)).await;
+            account.answered_by(AnswerKind::Redirect.word());
+            let elsewhere = respond::redirect(redirect, &facts);
+            Box::pin(answer(client, elsewhere, &facts, account)).await;
             return early_unless_read(body);
         }
         Some(Destination::Respond(fixed)) => {
             listener.meter.shards[worker.index].count_answer(AnswerKind::Respond);
-            Box::pin(client.answer(respond::fixed(fixed), &facts)).await;
+            account.answered_by(AnswerKind::Respond.word());
+            Box::pin(answer(client, respond::fixed(fixed), &facts, account)).await;
             return early_unless_read(body);
         }
         None => listener.default_pool,
     };
     let Some(index) = index else {
-        Box::pin(refuse(connection, &facts, client)).await;
+        Box::pin(refuse(connection, &facts, client, account)).await;
         return early_unless_read(body);
     };
     if head.max_forwards() == Some(0) {
-        Box::pin(client.answer(respond::for_last_hop(head.method), &facts)).await;
+        Box::pin(answer(client, respond::for_last_hop(head.method), &facts, account)).await;
         return early_unless_read(body);
     }
     // A request that waits moves on to a newer snapshot; its route and its counters stay.
     let mut at = PoolAt { snapshot: Rc::clone(&snapshot), index };
-    let shard = &snapshot.pools[index].shared.meter.shards[worker.index];
+    let shared = &snapshot.pools[index].shared;
+    let shard = &shared.meter.shards[worker.index];
+    account.meant_for(&shared.id);
     shard.offered.add(1);
     let tried = try_instances(connection, &mut at, &facts, body, client, scratch).await;
     let (status, ending) = match tried {
         Ok((status, ending)) => {
             shard.completed.add(1);
+            scratch.account.status = status;
             (Some(status), ending)
         }
         Err((reason, begun)) => {
             shard.count_failure(reason);
+            scratch.account.failed(reason.word());
             match respond::for_failure(reason).filter(|_| !begun) {
-                Some(answer) => {
-                    Box::pin(client.answer(answer, &facts)).await;
-                    (Some(answer.status), early_unless_read(body))
+                Some(ours) => {
+                    Box::pin(answer(client, ours, &facts, &mut scratch.account)).await;
+                    (Some(ours.status), early_unless_read(body))
                 }
-                None => (None, Ending::Broken),
+                None => {
+                    scratch.account.status = if begun { scratch.response.status } else { 0 };
+                    (None, Ending::Broken)
+                }
             }
         }
     };
@@ -105,10 +118,27 @@ fn early_unless_read(body: &mut impl BodySource) -> Ending {
     }
 }
 
-async fn refuse(connection: &Connection<'_>, facts: &Facts<'_>, client: &mut impl Responder) {
+/// Answers in an instance's stead.
+async fn answer(
+    client: &mut impl Responder,
+    answer: Answer<'_>,
+    facts: &Facts<'_>,
+    account: &mut Account,
+) {
+    account.status = answer.status;
+    client.answer(answer, facts).await;
+}
+
+async fn refuse(
+    connection: &Connection<'_>,
+    facts: &Facts<'_>,
+    client: &mut impl Responder,
+    account: &mut Account,
+) {
     let shard = &connection.listener.meter.shards[connection.worker.index];
     shard.count_refusal(RefuseReason::NoRoute);
-    client.answer(respond::NO_ROUTE, facts).await;
+    account.failed(RefuseReason::NoRoute.word());
+    answer(client, respond::NO_ROUTE, facts, account).await;
 }
 
 /// Tries instance after instance, as far as that is safe and the budget allows. The error says
@@ -151,12 +181,12 @@ async fn try_instances(
         let ask = Ask { tried: &tried, avoid: avoid.as_ref(), hash, bound, now };
         let has_left = || body.has_left();
         let patience = Patience::new(connection.timer, Duration::MAX, overdue_at).unless(&has_left);
-        let lease =
-            lease::acquire(worker, at, &ask, &patience).await.map_err(|reason| match &last {
-                // Nobody is left to try: what counts is what the last one did.
-                Some((failure, _)) if reason == FailReason::Connect => failure.reason(),
-                _ => (reason, false),
-            })?;
+        let leased = lease::acquire(worker, at, &ask, &patience, &mut scratch.account).await;
+        let lease = leased.map_err(|reason| match &last {
+            // Nobody is left to try: what counts is what the last one did.
+            Some((failure, _)) if reason == FailReason::Connect => failure.reason(),
+            _ => (reason, false),
+        })?;
         let view = at.view();
         let shard = &view.shared.meter.shards[worker.index];
         if let Some((_, reason)) = last {

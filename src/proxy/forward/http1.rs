@@ -4,6 +4,7 @@
 //! boxed from the first byte of a request to the last of its response; buffers and heads are borrowed
 //! from the worker for that time.
 
+use std::cell::Cell;
 use std::fmt::Write;
 use std::future::poll_fn;
 use std::task::{Context, Waker};
@@ -15,7 +16,8 @@ use tokio::net::TcpStream;
 use crate::base::Ms;
 use crate::model::{ConnectMethod, ListenerLimits, Rewrite};
 use crate::net::half::{Incoming, Outgoing, halves};
-use crate::observe::{ListenerShard, RefuseReason};
+use crate::observe::meter::Odometer;
+use crate::observe::{Account, ListenerShard, RefuseReason};
 use crate::proxy::admit::Visit;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::body::{BodyError, BodySource};
@@ -24,6 +26,7 @@ use crate::proxy::forward::connection::{Connection, Ending, Responder, Tunnel};
 use crate::proxy::forward::exchange;
 use crate::proxy::forward::relay::Relay;
 use crate::proxy::forward::respond::{self, Answer};
+use crate::proxy::forward::tell::{Trip, tell};
 use crate::proxy::patience::{GaveUp, Patience};
 use crate::proxy::rewrite::{Facts, UNCHANGED};
 use crate::proxy::scratch::Scratch;
@@ -54,8 +57,8 @@ pub async fn serve(visit: &Visit, stream: &mut TcpStream) {
         match burst.await {
             Next::Idle => patience = listener.timeouts.idle,
             Next::Close => return,
-            Next::Tunnel(tunnel, early) => {
-                return Box::pin(run_tunnel(visit, stream, &timer, tunnel, early)).await;
+            Next::Tunnel(switched) => {
+                return Box::pin(run_tunnel(visit, stream, &timer, *switched)).await;
             }
         }
     }
@@ -65,8 +68,17 @@ pub async fn serve(visit: &Visit, stream: &mut TcpStream) {
 enum Next {
     Idle,
     Close,
-    /// It leads to an instance now; the buffer holds what the client has sent already.
-    Tunnel(Box<Tunnel>, Buffer),
+    /// It leads to an instance now.
+    Tunnel(Box<Switched>),
+}
+
+/// A connection that does not speak HTTP any more.
+struct Switched {
+    tunnel: Box<Tunnel>,
+    /// What the client has sent already.
+    early: Buffer,
+    /// The request that led to it, and what is told of it at its end; only if that is told at all.
+    told: Option<(Account, RequestHead)>,
 }
 
 /// Serves requests until there is none to be read.
@@ -98,15 +110,24 @@ async fn burst(visit: &Visit, stream: &mut TcpStream, timer: &Timer, requests: &
     let limits = &view.listener.limits;
     loop {
         let read = read_head(&connection, &mut reading, &mut buffer, head).await;
-        let read = read.and_then(|read| if read { check_body(head, limits) } else { Ok(false) });
-        match read {
-            Ok(true) => {}
-            Ok(false) => return Next::Close,
+        scratch.account.begin(worker.access.is_on(), || worker.clock.elapsed());
+        let head_in = *read.as_ref().unwrap_or(&0);
+        match read.and_then(|len| check_body(head, limits).map(|()| len)) {
+            Ok(0) => return Next::Close,
+            Ok(_) => {}
             Err((answer, reason)) => {
                 shard.count_refusal(reason);
                 let unread = RequestHead::default();
                 let facts = connection.facts(&unread, &view.listener, &UNCHANGED);
-                respond::write(answer, false, &facts, out);
+                let head_out = respond::write(answer, false, &facts, out);
+                if scratch.account.is_on() {
+                    let account = &mut scratch.account;
+                    (account.status, account.failure) = (answer.status, Some(reason.word()));
+                    account.bytes_in = head_in + buffer.filled().len() as u64;
+                    account.bytes_out = out.len() as u64;
+                    account.body_out = (out.len() - head_out) as u64;
+                    tell(visit, client, Some(&*head).filter(|_| head_in > 0), account);
+                }
                 let last = farewell(timer, shard, &mut reading, &mut writing, &mut buffer, out);
                 Box::pin(last).await;
                 return Next::Close;
@@ -128,11 +149,22 @@ async fn burst(visit: &Visit, stream: &mut TcpStream, timer: &Timer, requests: &
             keep_alive: head.keep_alive && *requests > 0 && !connection.is_ending(&snapshot),
             body_here: body.whole().is_some(),
             ends_by_close: false,
+            sent: Cell::new(0),
+            head_out: 0,
         };
         let ending =
             exchange::serve(&connection, snapshot, head, &mut body, &mut responder, scratch).await;
-        let H1Responder { keep_alive, ends_by_close, .. } = responder;
-        shard.bytes_in.add(body.end());
+        let H1Responder { keep_alive, ends_by_close, sent, head_out, .. } = responder;
+        let body_in = body.end();
+        shard.bytes_in.add(body_in);
+        if scratch.account.is_on() {
+            let account = &mut scratch.account;
+            (account.bytes_in, account.bytes_out) = (head_in + body_in, sent.get());
+            account.body_out = sent.get().saturating_sub(head_out);
+            if !matches!(ending, Ending::Switched(_)) {
+                tell(visit, client, Some(head), account);
+            }
+        }
         match ending {
             Ending::Whole if keep_alive => {}
             // Whoever asked for the close sends nothing more.
@@ -149,7 +181,11 @@ async fn burst(visit: &Visit, stream: &mut TcpStream, timer: &Timer, requests: &
                 }
                 return Next::Close;
             }
-            Ending::Switched(tunnel) => return Next::Tunnel(tunnel, buffer),
+            Ending::Switched(tunnel) => {
+                let account = &mut scratch.account;
+                let told = account.is_on().then(|| (std::mem::take(account), head.clone()));
+                return Next::Tunnel(Box::new(Switched { tunnel, early: buffer, told }));
+            }
         }
         if buffer.is_empty() {
             forget_stale_readiness(reading.stream());
@@ -159,40 +195,37 @@ async fn burst(visit: &Visit, stream: &mut TcpStream, timer: &Timer, requests: &
 }
 
 /// Bytes both ways, now that both sides have agreed to speak something else than HTTP.
-async fn run_tunnel(
-    visit: &Visit,
-    client: &mut TcpStream,
-    timer: &Timer,
-    tunnel: Box<Tunnel>,
-    from_client: Buffer,
-) {
+async fn run_tunnel(visit: &Visit, client: &mut TcpStream, timer: &Timer, switched: Switched) {
+    let Switched { tunnel, early: from_client, told } = switched;
     let Tunnel { lease, mut stream, buffer: from_instance, silence } = *tunnel;
-    let Visit { worker, view, .. } = visit;
-    let shard = &view.meter.shards[worker.index];
+    let Visit { worker, .. } = visit;
+    let (account, head) = told.unwrap_or_default();
+    let trip = Trip::new(visit, account, Some(head));
     let relay = Relay {
         worker,
         timer,
         silence,
-        from_client: &shard.bytes_in,
-        to_client: &shard.bytes_out,
+        from_client: trip.from_client(),
+        to_client: trip.to_client(),
         instance: lease.instance(),
     };
     let end = relay.run_after(from_client, from_instance, client, &mut stream).await;
     if let Some(reason) = end.failure() {
         lease.shard(worker).count_failure(reason);
     }
+    trip.end(end.failure());
 }
 
 /// A body that is announced to be too large is not even begun.
 fn check_body(
     head: &RequestHead,
     limits: &ListenerLimits,
-) -> Result<bool, (Answer<'static>, RefuseReason)> {
+) -> Result<(), (Answer<'static>, RefuseReason)> {
     match head.body {
         BodyLength::Exactly(length) if length > limits.body => {
             Err((respond::BODY_TOO_LARGE, RefuseReason::BodyTooLarge))
         }
-        _ => Ok(true),
+        _ => Ok(()),
     }
 }
 
@@ -203,13 +236,13 @@ fn forget_stale_readiness(stream: &TcpStream) {
     let _ = stream.poll_peek(&mut cx, &mut ReadBuf::new(&mut [0]));
 }
 
-/// Reads a request head; false if the client left without one.
+/// Reads a request head; gives back its length, 0 if the client left without one.
 async fn read_head(
     connection: &Connection<'_>,
     reading: &mut Incoming<'_>,
     buffer: &mut Buffer,
     head: &mut RequestHead,
-) -> Result<bool, (Answer<'static>, RefuseReason)> {
+) -> Result<u64, (Answer<'static>, RefuseReason)> {
     let timer = connection.timer;
     let deadline = timer.after(connection.listener.listener.timeouts.head);
     let shard = &connection.listener.meter.shards[connection.worker.index];
@@ -228,7 +261,7 @@ async fn read_head(
                     }
                     buffer.consume(len);
                     shard.bytes_in.add(len as u64);
-                    return Ok(true);
+                    return Ok(len as u64);
                 }
                 Ok(None) => {
                     check_length(buffer.filled(), &connection.listener.listener.limits)?;
@@ -239,8 +272,8 @@ async fn read_head(
         }
         match timer.until(deadline, buffer.read_from(&mut *reading)).await {
             Ok(Ok(n)) if n > 0 => {}
-            Ok(_) => return Ok(false),
-            Err(_) if buffer.is_empty() => return Ok(false),
+            Ok(_) => return Ok(0),
+            Err(_) if buffer.is_empty() => return Ok(0),
             Err(_) => return Err((respond::HEAD_TIMEOUT, RefuseReason::HeadTimeout)),
         }
     }
@@ -300,6 +333,10 @@ struct H1Responder<'a, 's> {
     body_here: bool,
     /// Nothing but the end of the connection says where the response ends.
     ends_by_close: bool,
+    /// Bytes that the client was sent.
+    sent: Cell<u64>,
+    /// How many of these are of heads.
+    head_out: u64,
 }
 
 impl<'s> Responder for H1Responder<'_, 's> {
@@ -335,11 +372,14 @@ impl<'s> Responder for H1Responder<'_, 's> {
             (known, _) => known,
         };
         write_response(head, body, self.keep_alive, facts, pool, self.out);
+        self.head_out = self.sent.get() + self.out.len() as u64;
         let Connection { worker, listener, timer, .. } = self.connection;
         let patience = Patience::new(timer, listener.listener.timeouts.body, overdue_at)
             .with_rate(listener.listener.limits.body_rate);
-        H1Sink::new(self.writing, self.out, body, patience, &worker.pipes)
-            .counted(&listener.meter.shards[worker.index].bytes_out)
+        H1Sink::new(self.writing, self.out, body, patience, &worker.pipes).counted(Odometer {
+            listener: &listener.meter.shards[worker.index].bytes_out,
+            trip: &self.sent,
+        })
     }
 
     async fn switch(
@@ -349,12 +389,14 @@ impl<'s> Responder for H1Responder<'_, 's> {
         pool: &Rewrite,
     ) -> Result<(), BodyError> {
         write_response(head, BodyLength::None, true, facts, pool, self.out);
+        self.head_out = self.sent.get() + self.out.len() as u64;
         self.send_all().await
     }
 
     async fn answer(&mut self, answer: Answer<'_>, facts: &Facts<'_>) {
         self.keep_alive &= self.body_here;
-        respond::write(answer, self.keep_alive, facts, self.out);
+        let head = respond::write(answer, self.keep_alive, facts, self.out);
+        self.head_out = self.sent.get() + head as u64;
         // Whatever came next would follow half an answer.
         self.keep_alive &= self.send_all().await.is_ok();
     }
@@ -384,6 +426,7 @@ impl H1Responder<'_, '_> {
 
     fn count(&self, bytes: usize) {
         let Connection { worker, listener, .. } = self.connection;
-        listener.meter.shards[worker.index].bytes_out.add(bytes as u64);
+        let listener = &listener.meter.shards[worker.index].bytes_out;
+        Odometer { listener, trip: &self.sent }.add(bytes as u64);
     }
 }

@@ -3,7 +3,7 @@
 //! [`http1`] reads requests off a client's connection, [`exchange`] takes each to an instance and
 //! its response back (routing, waiting, retrying), [`upstream_http1`] speaks with the instance, and
 //! [`tcp`] takes a whole connection there, by [`relay`], which moves bytes that nobody reads. Bodies move as [`body`] pieces. [`respond`] is the one place
-//! that turns a failure into a status.
+//! that turns a failure into a status, and [`mod@tell`] the one that writes the access log.
 
 pub mod body;
 pub mod body_http1;
@@ -13,4 +13,5 @@ pub mod http1;
 pub mod relay;
 pub mod respond;
 pub mod tcp;
+pub mod tell;
 pub mod upstream_http1;

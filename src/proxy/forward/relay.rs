@@ -20,7 +20,7 @@ use crate::model::Instance;
 use crate::net::half::{Incoming, Outgoing, halves};
 use crate::net::splice::Draught;
 use crate::observe::FailReason;
-use crate::observe::meter::Tally;
+use crate::observe::meter::Odometer;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::timer::Timer;
 use crate::proxy::worker::Worker;
@@ -42,9 +42,9 @@ pub struct Relay<'a> {
     /// Longest silence, in both directions together.
     pub silence: Duration,
     /// Counts the bytes from the client.
-    pub from_client: &'a Tally,
+    pub from_client: Odometer<'a>,
     /// Counts the bytes to the client.
-    pub to_client: &'a Tally,
+    pub to_client: Odometer<'a>,
     /// The instance.
     pub instance: &'a Arc<Instance>,
 }
@@ -191,7 +191,7 @@ async fn both(
 #[derive(Clone, Copy)]
 struct Direction<'a> {
     relay: &'a Relay<'a>,
-    counter: &'a Tally,
+    counter: Odometer<'a>,
     /// It comes from the instance, which shows that it lives.
     heard: bool,
     /// Set by the direction that ends first.

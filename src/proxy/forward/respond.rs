@@ -125,7 +125,8 @@ pub const BODY_TOO_LARGE: Answer<'_> = answer(413, "the request body is too larg
 pub const NO_ROUTE: Answer<'_> = answer(404, "no route matches this request");
 
 /// Writes an answer as HTTP/1.1, with what its route changes. The answer to a HEAD request has no body.
-pub fn write(answer: Answer<'_>, keep_alive: bool, facts: &Facts<'_>, out: &mut Vec<u8>) {
+/// Gives back where the head ends in `out`.
+pub fn write(answer: Answer<'_>, keep_alive: bool, facts: &Facts<'_>, out: &mut Vec<u8>) -> usize {
     let edits = Edits::new(&facts.route.response, &UNCHANGED.response);
     let is_wrong = matches!(answer.says, Says::Wrong { .. });
     let is_ours = |name: &str| is_wrong && belongs_to_failures(name);
@@ -167,10 +168,12 @@ pub fn write(answer: Answer<'_>, keep_alive: bool, facts: &Facts<'_>, out: &mut 
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");
+    let head = out.len();
     if facts.head.method != Method::Head {
         out.extend_from_slice(text);
         out.extend_from_slice(end.as_bytes());
     }
+    head
 }
 
 /// The type of a body, and its bytes in two parts.

@@ -11,11 +11,12 @@ use tokio::net::TcpStream;
 use crate::base::Ms;
 use crate::model::Pool;
 use crate::model::cost::FAILURE;
-use crate::observe::{FailReason, RefuseReason, RetryReason};
+use crate::observe::{Account, FailReason, RefuseReason, RetryReason};
 use crate::proxy::admit::Visit;
 use crate::proxy::balance::{self, Ask};
 use crate::proxy::forward::exchange::REFUSALS_MAX;
 use crate::proxy::forward::relay::{Relay, Unended};
+use crate::proxy::forward::tell::Trip;
 use crate::proxy::guest::Guest;
 use crate::proxy::lease::{self, Lease};
 use crate::proxy::patience::Patience;
@@ -34,7 +35,10 @@ pub async fn serve(visit: &Visit, mut client: TcpStream) {
     let (worker, shard) = (&visit.worker, visit.shard());
     let timer = worker.timers.timer();
     let mut client = Unended::new(&mut client);
-    let reached = reach(visit, client.stream, &timer).await;
+    let mut account = Account::default();
+    account.begin(worker.access.is_on(), || worker.clock.elapsed());
+    let reached = reach(visit, client.stream, &timer, &mut account).await;
+    let trip = Trip::new(visit, account, None);
     let (lease, pool, mut instance) = match reached {
         Ok(reached) => reached,
         Err(refused) => {
@@ -46,51 +50,64 @@ pub async fn serve(visit: &Visit, mut client: TcpStream) {
     };
     let mut instance = Unended::new(&mut instance);
     match introduce(&pool, &visit.guest, client.stream, instance.stream, &timer).await {
-        Ok(sent) => shard.bytes_in.add(sent as u64),
-        Err(blame) => {
-            if blame == Blame::Instance {
-                lease.instance().vitals.count_failure();
-                lease.shard(worker).count_failure(FailReason::CutTunnel);
-            }
-            return;
+        Ok(sent) => trip.from_client().add(sent as u64),
+        Err(Blame::Instance) => {
+            lease.instance().vitals.count_failure();
+            lease.shard(worker).count_failure(FailReason::CutTunnel);
+            return trip.end(Some(FailReason::CutTunnel));
         }
+        Err(Blame::Client) => return trip.end(None),
     }
     let relay = Relay {
         worker,
         timer: &timer,
         silence: pool.timeouts.tunnel,
-        from_client: &shard.bytes_in,
-        to_client: &shard.bytes_out,
+        from_client: trip.from_client(),
+        to_client: trip.to_client(),
         instance: lease.instance(),
     };
     // From here on the relay looks after it.
     (client.ended, instance.ended) = (true, true);
-    if let Some(reason) = relay.run(client.stream, instance.stream).await.failure() {
+    let failure = relay.run(client.stream, instance.stream).await.failure();
+    if let Some(reason) = failure {
         lease.shard(worker).count_failure(reason);
     }
+    trip.end(failure);
 }
 
 type Reached = (Lease, Arc<Pool>, TcpStream);
 
 /// A connection to an instance, counted as what became of it. The error says whether it was refused
 /// for want of a pool.
-async fn reach(visit: &Visit, client: &TcpStream, timer: &Timer) -> Result<Reached, bool> {
+async fn reach(
+    visit: &Visit,
+    client: &TcpStream,
+    timer: &Timer,
+    account: &mut Account,
+) -> Result<Reached, bool> {
     let worker = &visit.worker;
     let snapshot = worker.snapshot();
     let listener = snapshot.listener_at(visit.bound);
-    let index = listener.and_then(|listener| listener.default_pool).ok_or(true)?;
+    let Some(index) = listener.and_then(|listener| listener.default_pool) else {
+        account.failed(RefuseReason::NoRoute.word());
+        return Err(true);
+    };
     let at = PoolAt { snapshot, index };
     let shared = Arc::clone(&at.view().shared);
+    account.meant_for(&shared.id);
     let shard = &shared.meter.shards[worker.index];
     shard.offered.add(1);
     let reached = tokio::select! {
         biased;
-        reached = connect(worker, at, visit.guest.client().ip(), timer) => reached,
+        reached = connect(worker, at, visit.guest.client().ip(), timer, account) => reached,
         () = is_gone(client) => Err(FailReason::ClientGone),
     };
     match reached {
         Ok(_) => shard.completed.add(1),
-        Err(reason) => shard.count_failure(reason),
+        Err(reason) => {
+            shard.count_failure(reason);
+            account.failed(reason.word());
+        }
     }
     reached.map_err(|_| false)
 }
@@ -110,6 +127,7 @@ async fn connect(
     mut at: PoolAt,
     client: IpAddr,
     timer: &Timer,
+    account: &mut Account,
 ) -> Result<Reached, FailReason> {
     let share = at.view().pool.retry.budget;
     worker.with_pool(at.view(), |local| local.budget.deposit(worker.timers.now(), share));
@@ -119,7 +137,7 @@ async fn connect(
     loop {
         let now = worker.timers.now();
         let ask = Ask { tried: &tried, avoid: avoid.as_ref(), hash, bound: None, now };
-        let lease = lease::acquire(worker, &mut at, &ask, &patience).await?;
+        let lease = lease::acquire(worker, &mut at, &ask, &patience, account).await?;
         let view = at.view();
         let shard = &view.shared.meter.shards[worker.index];
         if !tried.is_empty() {

@@ -207,7 +207,8 @@ pub async fn attempt(
     let reused = upstream.is_reused();
     let (mut half, mut writing) = halves(&mut upstream.stream);
     let mut buffer = worker.buffers.borrow();
-    let AttemptScratch { response, to_instance } = scratch;
+    let AttemptScratch { response, to_instance, account } = scratch;
+    account.connected(reused);
     to_instance.clear();
     upstream::introduce(&attempt.view.pool, || client.ends(), to_instance);
     let invites = attempt.head.expects_continue && body.whole().is_none();
@@ -293,7 +294,7 @@ async fn stream_both(
 ) -> Result<(bool, Ending), Failure> {
     let (attempt, sent_at) = (wait.attempt, wait.sent_at);
     let worker = attempt.worker();
-    let AttemptScratch { response, to_instance } = scratch;
+    let AttemptScratch { response, to_instance, .. } = scratch;
     let limit = attempt.view.pool.timeouts.response;
     let patience = attempt.patience(attempt.connection.body_timer, limit);
     let mut sink = H1Sink::new(writing, to_instance, attempt.head.body, patience, &worker.pipes);
