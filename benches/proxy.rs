@@ -8,7 +8,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use tidegate::base::Entropy;
 use tidegate::model::{
     Action, Balance, ConnectMethod, FieldEdits, ForwardedStyle, HostPattern, Instance, Limit,
-    Listener, ListenerLimits, ListenerTimeouts, Protocol, ProxyHeader, Rewrite, Route,
+    Listener, ListenerLimits, ListenerTimeouts, Priority, Protocol, ProxyHeader, Rewrite, Route,
     SocketOptions, Template,
 };
 use tidegate::proxy::balance::{Ask, Picker};
@@ -179,6 +179,7 @@ fn routes(c: &mut Criterion) {
             methods: Vec::new(),
             headers: Vec::new(),
             action: Action::Pool("p".into()),
+            priority: Priority::Normal,
             rewrite: Default::default(),
         })
         .chain([Route {
@@ -188,6 +189,7 @@ fn routes(c: &mut Criterion) {
             methods: Vec::new(),
             headers: Vec::new(),
             action: Action::Pool("p".into()),
+            priority: Priority::Normal,
             rewrite: Default::default(),
         }])
         .collect();

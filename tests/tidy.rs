@@ -37,7 +37,7 @@ const CONFINED: [(&str, &str); 4] = [
 ];
 
 /// Rooms (or files) that decide: no clock, no waiting, no talking.
-const CORES: [&str; 29] = [
+const CORES: [&str; 30] = [
     "src/base/",
     "src/model/",
     "src/config/",
@@ -50,6 +50,7 @@ const CORES: [&str; 29] = [
     "src/proxy/budget.rs",
     "src/proxy/wire/chunked.rs",
     "src/proxy/balance.rs",
+    "src/proxy/hold/line.rs",
     "src/proxy/route.rs",
     "src/scaling/capacity.rs",
     "src/scaling/demand/",

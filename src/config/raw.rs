@@ -23,9 +23,9 @@ use crate::config::text::{Address, Bind, Name, Network, Port, Source, UrlPath};
 use crate::config::{AdminBind, LogFormat};
 use crate::model::rule::{Change, Metric, Operator, Statistic};
 use crate::model::{
-    Balance, ConnectMethod, ForwardedStyle, HostPattern, Limit, ListenerLimits, Prediction,
-    Protocol, ProxyHeader, ProxyVersion, Resizing, ScalingMode, Standby, StopPolicy, ZoneBalance,
-    ZoneRedundancy,
+    Balance, ConnectMethod, ForwardedStyle, HostPattern, Limit, ListenerLimits, Order, Prediction,
+    Priority, Protocol, ProxyHeader, ProxyVersion, Resizing, ScalingMode, Standby, StopPolicy,
+    ZoneBalance, ZoneRedundancy,
 };
 
 /// The least and the most bytes of a request head that may be configured.
@@ -170,6 +170,7 @@ tables! {
         method: Given<List<Method>>,
         header: Given<Fields>,
         pool: Given<String>,
+        priority: Given<Priority>,
         redirect: Redirect,
         respond: Respond,
         edits: Among<Edits>,
@@ -226,6 +227,8 @@ tables! {
     Queue {
         max: Given<u32>,
         timeout: Given<Period>,
+        bytes: Given<Bytes<1, BODY_MOST>>,
+        order: Given<Order>,
     }
 
     /// `timeouts` of a pool.

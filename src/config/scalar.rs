@@ -13,8 +13,8 @@ use crate::config::LogFormat;
 use crate::config::fault::did_you_mean;
 use crate::model::rule::{Metric, Operator, Statistic};
 use crate::model::{
-    Balance, ConnectMethod, ForwardedStyle, Limit, Prediction, Protocol, ProxyHeader, ProxyVersion,
-    Resizing, ScalingMode, StopPolicy, ZoneBalance, ZoneRedundancy,
+    Balance, ConnectMethod, ForwardedStyle, Limit, Order, Prediction, Priority, Protocol,
+    ProxyHeader, ProxyVersion, Resizing, ScalingMode, StopPolicy, ZoneBalance, ZoneRedundancy,
 };
 
 /// What is wrong with a value.
@@ -179,6 +179,8 @@ words! {
         "least-request" => Self::LeastRequest,
         "random" => Self::Random,
     }
+    Order { "fifo" => Self::Fifo, "adaptive" => Self::Adaptive }
+    Priority { "high" => Self::High, "normal" => Self::Normal, "low" => Self::Low }
     CheckKind { "http" => Self::Http, "tcp" => Self::Tcp, "none" => Self::None }
     ProvisionerKind: DECIDES_KEYS { "process" => Self::Process }
     StopPolicy { "terminate" => Self::Terminate, "keep" => Self::Keep }

@@ -13,6 +13,7 @@ pub mod instance;
 pub mod listener;
 pub mod machine;
 pub mod pool;
+pub mod queue;
 pub mod rewrite;
 pub mod route;
 pub mod rule;
@@ -34,9 +35,10 @@ pub use listener::{
 pub use machine::{Machine, MachineState};
 pub use pool::{
     Balance, Health as HealthSettings, HealthCheck, KeepAlive, Limit, Pool, PoolTimeouts,
-    ProcessSettings, Provisioning, ProxyVersion, Queue, Retry, StaticInstance, StopPolicy,
+    ProcessSettings, Provisioning, ProxyVersion, Retry, StaticInstance, StopPolicy,
     UpstreamSettings,
 };
+pub use queue::{Order, Priority, Queue};
 pub use rewrite::{FieldEdits, Part, Rewrite, Template, TemplateError, Variable};
 pub use route::{Action, HostPattern, Redirect, Respond, Route};
 pub use rule::Rule;

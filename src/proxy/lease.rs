@@ -1,35 +1,48 @@
-//! Getting a slot on an instance: by a pick, or by waiting in the hold queue until one is free.
+//! Getting a slot on an instance: by a pick or, if all are full or somebody waits already, in the hold
+//! queue.
 
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::model::{Instance, Slot};
 use crate::observe::{FailReason, PoolShard};
-use crate::proxy::balance::{Ask, Refusal};
+use crate::proxy::balance::Ask;
+use crate::proxy::hold::Wish;
+use crate::proxy::hold::handoff::{Joined, Turned};
+use crate::proxy::hold::line::Claim;
 use crate::proxy::patience::{GaveUp, Patience};
 use crate::proxy::snapshot::{PoolAt, PoolRef, PoolView, Snapshot};
 use crate::proxy::worker::Worker;
 
-/// A slot on an instance. Giving it back wakes whoever waits longest.
+/// A slot on an instance. Given back, it goes to whoever waits for it.
 #[derive(Debug)]
 pub struct Lease {
-    // Dropped in this order: first the slot is free, then the bell rings (see `hold`).
+    // Dropped in this order: first the slot is free, then the bell rings (see `hold::handoff`).
     slot: Slot,
     bell: Bell,
 }
 
 /// Does not hold on to the snapshot: a tunnel may outlive thousands of them.
 #[derive(Debug)]
-struct Bell(PoolRef);
+struct Bell {
+    pool: PoolRef,
+    /// The serial of the instance.
+    source: u64,
+}
 
 impl Drop for Bell {
     fn drop(&mut self) {
-        self.0.hold.slot_freed();
+        self.pool.hold.freed(self.source);
     }
 }
 
 impl Lease {
+    fn new(worker: &Worker, view: &PoolView, slot: Slot) -> Self {
+        let source = slot.instance().vitals.serial;
+        let pool = worker.with_pool(view, |local| Rc::clone(&local.shared));
+        Self { slot, bell: Bell { pool, source } }
+    }
+
     /// The instance that the slot is on.
     pub fn instance(&self) -> &Arc<Instance> {
         self.slot.instance()
@@ -37,12 +50,12 @@ impl Lease {
 
     /// What this worker counts for the pool that the slot was taken from.
     pub fn shard(&self, worker: &Worker) -> &PoolShard {
-        &self.bell.0.meter.shards[worker.index]
+        &self.bell.pool.meter.shards[worker.index]
     }
 }
 
-/// Takes a slot of the pool, waiting for one if need be. A request that has waited goes on with the
-/// newest snapshot.
+/// Takes a slot of the pool, waiting for one if need be: behind those who wait already. A request that
+/// has waited goes on with the newest snapshot. `claim` is what it is in the queue.
 ///
 /// # Errors
 /// Why there is none.
@@ -50,71 +63,66 @@ pub async fn acquire(
     worker: &Worker,
     at: &mut PoolAt,
     ask: &Ask<'_>,
+    claim: Claim,
     patience: &Patience<'_>,
 ) -> Result<Lease, FailReason> {
-    match pick(worker, at, ask) {
-        Ok(lease) => Ok(lease),
-        Err(refusal) => {
-            can_wait(at.view(), refusal)?;
-            Box::pin(wait_for_one(worker, at, ask, patience)).await
+    let view = at.view();
+    if view.shared.hold.depth() == 0 {
+        if let Some(lease) = pick(worker, view, ask) {
+            return Ok(lease);
+        }
+        // Known without a look at the queue, which everyone shares.
+        if let Some(turned) = view.is_in_vain(ask.tried) {
+            return Err(reason(turned));
         }
     }
+    let claim = Claim { picky: !ask.tried.is_empty(), ..claim };
+    Box::pin(wait_for_one(worker, at, Wish::of(ask), claim, patience)).await
+}
+
+fn pick(worker: &Worker, view: &PoolView, ask: &Ask<'_>) -> Option<Lease> {
+    let slot = worker.with_pool(view, |local| {
+        view.picker.pick(ask, &mut local.cursor, &mut worker.entropy.borrow_mut())
+    });
+    slot.ok().map(|slot| Lease::new(worker, view, slot))
 }
 
 async fn wait_for_one(
     worker: &Worker,
     at: &mut PoolAt,
-    ask: &Ask<'_>,
+    wish: Wish,
+    claim: Claim,
     patience: &Patience<'_>,
 ) -> Result<Lease, FailReason> {
     let shared = Arc::clone(&at.view().shared);
     let queue = at.view().pool.queue;
-    let Some(place) = shared.hold.join(queue.max) else { return Err(FailReason::QueueFull) };
-    let joined = worker.clock.elapsed();
-    let deadline = patience.after(queue.timeout);
-    let outcome = loop {
-        let mut wake_up = pin!(place.wake_up());
-        wake_up.as_mut().enable();
-        let snapshot = worker.snapshot();
-        // The pool may have left the config while the request waited.
-        let Some(index) = Snapshot::pool_index(&snapshot.pools, &shared.id) else {
-            break Err(FailReason::NoInstance);
-        };
-        *at = PoolAt { snapshot, index };
-        match pick(worker, at, ask) {
-            Ok(lease) => break Ok(lease),
-            Err(refusal) => {
-                if let Err(reason) = can_wait(at.view(), refusal) {
-                    break Err(reason);
-                }
+    let slot = match shared.hold.join(wish, claim, &queue).map_err(reason)? {
+        Joined::Served(slot) => Ok(slot),
+        Joined::Waits(place) => {
+            let joined = worker.clock.elapsed();
+            let waited = patience.wait_until(patience.after(queue.timeout), place).await;
+            let took = worker.clock.elapsed().saturating_sub(joined);
+            shared.meter.shards[worker.index].queue_wait.observe(took);
+            match waited {
+                Ok(called) => called.map_err(reason),
+                Err(GaveUp::Unwanted) => Err(FailReason::ClientGone),
+                Err(GaveUp::Overdue) => Err(FailReason::TotalTimeout),
+                Err(_) => Err(FailReason::QueueTimeout),
             }
         }
-        match patience.wait_until(deadline, wake_up).await {
-            Ok(()) => {}
-            Err(GaveUp::Unwanted) => break Err(FailReason::ClientGone),
-            Err(GaveUp::Overdue) => break Err(FailReason::TotalTimeout),
-            Err(_) => break Err(FailReason::QueueTimeout),
-        }
     };
-    let waited = worker.clock.elapsed().saturating_sub(joined);
-    shared.meter.shards[worker.index].queue_wait.observe(waited);
-    outcome
+    let lease = Lease::new(worker, at.view(), slot?);
+    let snapshot = worker.snapshot();
+    // The pool may have left the config since.
+    let index = Snapshot::pool_index(&snapshot.pools, &shared.id).ok_or(FailReason::NoInstance)?;
+    *at = PoolAt { snapshot, index };
+    Ok(lease)
 }
 
-fn pick(worker: &Worker, at: &PoolAt, ask: &Ask<'_>) -> Result<Lease, Refusal> {
-    let view = at.view();
-    worker.with_pool(view, |local| {
-        let slot = view.picker.pick(ask, &mut local.cursor, &mut worker.entropy.borrow_mut())?;
-        Ok(Lease { slot, bell: Bell(Rc::clone(&local.shared)) })
-    })
-}
-
-/// Waiting makes sense for what changes by itself: a slot gets free, a new instance comes up.
-fn can_wait(view: &PoolView, refusal: Refusal) -> Result<(), FailReason> {
-    match refusal {
-        Refusal::Saturated => Ok(()),
-        Refusal::Empty | Refusal::AllTried if view.hopeful => Ok(()),
-        Refusal::Empty => Err(FailReason::NoInstance),
-        Refusal::AllTried => Err(FailReason::Connect),
+fn reason(turned: Turned) -> FailReason {
+    match turned {
+        Turned::Full => FailReason::QueueFull,
+        Turned::Empty => FailReason::NoInstance,
+        Turned::AllTried => FailReason::Connect,
     }
 }

@@ -10,7 +10,8 @@ use crate::model::{Instance, Listener, Pool};
 use crate::observe::{ListenerMeter, PoolMeter};
 use crate::proxy::admit::Crowd;
 use crate::proxy::balance::Picker;
-use crate::proxy::hold::Hold;
+use crate::proxy::hold::PoolHold;
+use crate::proxy::hold::handoff::Turned;
 use crate::proxy::route::RouteTable;
 
 /// All listeners and pools at one moment.
@@ -70,7 +71,7 @@ pub struct PoolShared {
     /// A small number that no other pool ever has: a key for per-worker tables.
     pub serial: usize,
     /// Who waits.
-    pub hold: Hold,
+    pub hold: PoolHold,
     /// Its counters.
     pub meter: Arc<PoolMeter>,
 }
@@ -85,11 +86,21 @@ pub struct PoolView {
     /// Everyone that has an address, eligible or not, by serial: who else answers, and whose
     /// connections are worth keeping.
     pub members: Vec<Arc<Instance>>,
+    /// Those of them that are eligible, by serial too.
+    eligible: Vec<Arc<Instance>>,
     /// Something may become eligible by itself (a launch, a first probe): waiting makes sense even
     /// while nothing is.
     pub hopeful: bool,
     /// What outlives the snapshot.
     pub shared: Arc<PoolShared>,
+}
+
+impl PoolShared {
+    /// Serves those who wait by the newest snapshot, and tells those who wait in vain.
+    pub fn show(&self, newest: &Arc<Snapshot>) {
+        let index = Snapshot::pool_index(&newest.pools, &self.id);
+        drop(self.hold.change(|slots| slots.show(newest, index)));
+    }
 }
 
 impl Snapshot {
@@ -114,12 +125,32 @@ impl PoolView {
         hopeful: bool,
         shared: Arc<PoolShared>,
     ) -> Self {
-        let eligible: Vec<Arc<Instance>> =
+        let mut eligible: Vec<Arc<Instance>> =
             members.iter().filter(|(_, eligible)| *eligible).map(|(m, _)| Arc::clone(m)).collect();
         let picker = Picker::build(pool.balance, pool.max_in_flight, &eligible);
         let mut members: Vec<Arc<Instance>> = members.into_iter().map(|(m, _)| m).collect();
         members.sort_by_key(|member| member.vitals.serial);
-        Self { pool, picker, members, hopeful, shared }
+        eligible.sort_by_key(|member| member.vitals.serial);
+        Self { pool, picker, members, eligible, hopeful, shared }
+    }
+
+    /// The instance with that serial, if it is eligible.
+    pub fn eligible(&self, serial: u64) -> Option<&Arc<Instance>> {
+        let found = self.eligible.binary_search_by_key(&serial, |member| member.vitals.serial);
+        found.ok().map(|index| &self.eligible[index])
+    }
+
+    /// Why it makes no sense to wait for an instance that was not `tried`: there is none, and nothing
+    /// changes that by itself.
+    pub fn is_in_vain(&self, tried: &[u64]) -> Option<Turned> {
+        // As soon as there are more than were tried, one of them was not.
+        let none_left = self.eligible.len() <= tried.len()
+            && self.eligible.iter().all(|member| tried.contains(&member.vitals.serial));
+        match none_left && !self.hopeful {
+            true if self.eligible.is_empty() => Some(Turned::Empty),
+            true => Some(Turned::AllTried),
+            false => None,
+        }
     }
 
     /// Whether an instance with that serial is (still) part of the pool.

@@ -6,13 +6,14 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::model::Instance;
+use crate::model::{Instance, Priority};
 use crate::observe::{AnswerKind, FailReason, PoolShard, RefuseReason, RetryReason};
 use crate::proxy::balance::Ask;
 use crate::proxy::forward::body::BodySource;
 use crate::proxy::forward::connection::{Connection, Ending, Responder, Tunnel};
 use crate::proxy::forward::respond;
 use crate::proxy::forward::upstream_http1::{self, Attempt, Done, Failure};
+use crate::proxy::hold::line::Claim;
 use crate::proxy::lease;
 use crate::proxy::patience::Patience;
 use crate::proxy::rewrite::{Facts, UNCHANGED};
@@ -70,7 +71,8 @@ pub async fn serve(
     let mut at = PoolAt { snapshot: Rc::clone(&snapshot), index };
     let shard = &snapshot.pools[index].shared.meter.shards[worker.index];
     shard.offered.add(1);
-    let tried = try_instances(connection, &mut at, &facts, body, client, scratch).await;
+    let priority = rule.map_or(Priority::default(), |rule| rule.priority);
+    let tried = try_instances(connection, &mut at, &facts, priority, body, client, scratch).await;
     let (status, ending) = match tried {
         Ok((status, ending)) => {
             shard.completed.add(1);
@@ -78,7 +80,8 @@ pub async fn serve(
         }
         Err((reason, begun)) => {
             shard.count_failure(reason);
-            match respond::for_failure(reason).filter(|_| !begun) {
+            let queue = at.view().pool.queue;
+            match respond::for_failure(reason, queue.timeout).filter(|_| !begun) {
                 Some(answer) => {
                     Box::pin(client.answer(answer, &facts)).await;
                     (Some(answer.status), early_unless_read(body))
@@ -116,6 +119,7 @@ async fn try_instances(
     connection: &Connection<'_>,
     at: &mut PoolAt,
     facts: &Facts<'_>,
+    priority: Priority,
     body: &mut impl BodySource,
     client: &mut impl Responder,
     scratch: &mut AttemptScratch,
@@ -139,13 +143,16 @@ async fn try_instances(
         }
         let ask = Ask { tried: &tried, avoid: avoid.as_ref() };
         let has_left = || body.has_left();
+        let claim = Claim { priority, bytes: held(head, body), picky: false };
         let patience = Patience::new(connection.timer, Duration::MAX, overdue_at).unless(&has_left);
         let lease =
-            lease::acquire(worker, at, &ask, &patience).await.map_err(|reason| match &last {
-                // Nobody is left to try: what counts is what the last one did.
-                Some((failure, _)) if reason == FailReason::Connect => failure.reason(),
-                _ => (reason, false),
-            })?;
+            lease::acquire(worker, at, &ask, claim, &patience).await.map_err(
+                |reason| match &last {
+                    // Nobody is left to try: what counts is what the last one did.
+                    Some((failure, _)) if reason == FailReason::Connect => failure.reason(),
+                    _ => (reason, false),
+                },
+            )?;
         let view = at.view();
         let shard = &view.shared.meter.shards[worker.index];
         if let Some((_, reason)) = last {
@@ -185,6 +192,11 @@ async fn try_instances(
         }
         last = Some((failure, reason));
     }
+}
+
+/// What a request holds while it waits, of its head and of a body that was gathered.
+fn held(head: &RequestHead, body: &impl BodySource) -> u64 {
+    (head.fields.bytes.len() + body.whole().map_or(0, <[u8]>::len)) as u64
 }
 
 /// A refused connection burdens nobody and is known at once, so it is not what attempts and budget

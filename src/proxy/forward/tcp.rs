@@ -16,6 +16,7 @@ use crate::proxy::balance::Ask;
 use crate::proxy::forward::exchange::REFUSALS_MAX;
 use crate::proxy::forward::relay::{Relay, Unended};
 use crate::proxy::guest::Guest;
+use crate::proxy::hold::line::Claim;
 use crate::proxy::lease::{self, Lease};
 use crate::proxy::patience::Patience;
 use crate::proxy::snapshot::PoolAt;
@@ -115,7 +116,7 @@ async fn connect(worker: &Worker, mut at: PoolAt, timer: &Timer) -> Result<Reach
     let (mut tried, mut avoid, mut spent) = (Vec::new(), None, 0);
     loop {
         let ask = Ask { tried: &tried, avoid: avoid.as_ref() };
-        let lease = lease::acquire(worker, &mut at, &ask, &patience).await?;
+        let lease = lease::acquire(worker, &mut at, &ask, Claim::default(), &patience).await?;
         let view = at.view();
         let shard = &view.shared.meter.shards[worker.index];
         if !tried.is_empty() {
