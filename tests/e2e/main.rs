@@ -18,6 +18,7 @@ mod operator;
 mod origin;
 mod patience;
 mod proxy_protocol;
+mod queue;
 mod reasons;
 mod retry;
 mod rewrite;
