@@ -3,13 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::base::{Clock, ListenerId, PoolId};
+use crate::base::{ListenerId, PoolId};
 use crate::config::Config;
 use crate::model::{Action, Census, Health, Route};
 use crate::observe::metrics::Metrics;
 use crate::proxy::admit::Crowd;
-use crate::proxy::hold::Slots;
-use crate::proxy::hold::handoff::Hold;
 use crate::proxy::route::{Destination, RouteTable};
 use crate::proxy::snapshot::{ListenerView, PoolShared, PoolView, Snapshot};
 
@@ -27,8 +25,7 @@ impl Shared {
         let serial = self.pools.len();
         let shared = self.pools.entry(id.clone()).or_insert_with(|| {
             let meter = metrics.pool_meter(id);
-            let hold = Hold::new(Slots::new(Clock::start(), serial as u64));
-            Arc::new(PoolShared { id: id.clone(), serial, hold, meter })
+            Arc::new(PoolShared::new(id.clone(), serial, meter))
         });
         Arc::clone(shared)
     }

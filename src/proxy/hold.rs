@@ -14,7 +14,7 @@ mod sync;
 use std::sync::Arc;
 
 use crate::base::{Clock, Entropy, Ms, ZoneId};
-use crate::model::{Order, Slot};
+use crate::model::{Queue, Slot};
 use crate::proxy::balance::Ask;
 use crate::proxy::hold::handoff::{Hold, Supply, Turned};
 use crate::proxy::snapshot::{PoolView, Snapshot};
@@ -93,8 +93,8 @@ impl Supply for Slots {
         self.clock.now()
     }
 
-    fn order(&self) -> Order {
-        self.view().map_or(Order::Fifo, |view| view.pool.queue.order)
+    fn queue(&self) -> Queue {
+        self.view().map(|view| view.pool.queue).unwrap_or_default()
     }
 
     fn refuses(&self, wish: &Wish) -> Option<Turned> {

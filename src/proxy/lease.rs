@@ -95,12 +95,12 @@ async fn wait_for_one(
     patience: &Patience<'_>,
 ) -> Result<Lease, FailReason> {
     let shared = Arc::clone(&at.view().shared);
-    let queue = at.view().pool.queue;
-    let slot = match shared.hold.join(wish, claim, &queue).map_err(reason)? {
+    let slot = match shared.hold.join(wish, claim).map_err(reason)? {
         Joined::Served(slot) => Ok(slot),
         Joined::Waits(place) => {
             let joined = worker.clock.elapsed();
-            let waited = patience.wait_until(patience.after(queue.timeout), place).await;
+            let deadline = patience.after(at.view().pool.queue.timeout);
+            let waited = patience.wait_until(deadline, place).await;
             let took = worker.clock.elapsed().saturating_sub(joined);
             shared.meter.shards[worker.index].queue_wait.observe(took);
             match waited {

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::base::PoolId;
+use crate::base::{Clock, PoolId};
 use crate::model::{Instance, Listener, Pool};
 use crate::observe::{ListenerMeter, PoolMeter};
 use crate::proxy::admit::Crowd;
 use crate::proxy::balance::Picker;
-use crate::proxy::hold::PoolHold;
 use crate::proxy::hold::handoff::Turned;
+use crate::proxy::hold::{PoolHold, Slots};
 use crate::proxy::route::RouteTable;
 
 /// All listeners and pools at one moment.
@@ -96,6 +96,12 @@ pub struct PoolView {
 }
 
 impl PoolShared {
+    /// Of a pool for which nobody waits yet. `serial` is one that no other pool has.
+    pub fn new(id: PoolId, serial: usize, meter: Arc<PoolMeter>) -> Self {
+        let hold = PoolHold::new(Slots::new(Clock::start(), serial as u64));
+        Self { id, serial, hold, meter }
+    }
+
     /// Serves those who wait by the newest snapshot, and tells those who wait in vain.
     pub fn show(&self, newest: &Arc<Snapshot>) {
         let index = Snapshot::pool_index(&newest.pools, &self.id);

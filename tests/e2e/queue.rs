@@ -59,7 +59,9 @@ fn asking(daemon: &Daemon, bind: SocketAddr, path: &str, waiting: f64) -> TcpStr
 /// The paths that the instance was asked for, in that order.
 fn asked_for(origin: &Origin) -> Vec<String> {
     let text = origin.text();
-    text.lines().filter_map(|line| line.strip_prefix("GET ")?.split(' ').next().map(str::to_owned)).collect()
+    text.lines()
+        .filter_map(|line| line.strip_prefix("GET ")?.split(' ').next().map(str::to_owned))
+        .collect()
 }
 
 #[test]
@@ -135,7 +137,9 @@ fn those_who_wait_hold_no_more_than_they_may() {
     let mut first = asking(&daemon, bind, "/first", 0.0);
     let put = |length: usize| {
         let body = "x".repeat(length);
-        format!("PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+        format!(
+            "PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
     };
     assert_eq!(status(&exchange(bind, &put(4_096))), "503", "alone it is too large");
     let mut large = connect(bind);

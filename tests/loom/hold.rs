@@ -4,7 +4,6 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use loom::future::block_on;
 use loom::sync::Arc;
@@ -13,10 +12,7 @@ use loom::thread;
 use tidegate_loom::base::Ms;
 use tidegate_loom::handoff::{Hold, Joined, Place, Supply, Turned};
 use tidegate_loom::line::Claim;
-use tidegate_loom::model::{Order, Queue};
-
-const ROOM: Queue =
-    Queue { max: 9, timeout: Duration::from_secs(1), bytes: 9, order: Order::Adaptive };
+use tidegate_loom::model::Queue;
 
 /// Instances with one slot each.
 struct Instances {
@@ -51,8 +47,8 @@ impl Supply for Instances {
         Ms::ZERO
     }
 
-    fn order(&self) -> Order {
-        Order::Adaptive
+    fn queue(&self) -> Queue {
+        Queue::default()
     }
 
     fn refuses(&self, _: &Vec<u64>) -> Option<Turned> {
@@ -94,7 +90,7 @@ impl Pool {
 
     fn join(&self, tried: &[u64]) -> Joined<'_, Instances> {
         let claim = Claim { picky: !tried.is_empty(), ..Claim::default() };
-        self.hold.join(tried.to_vec(), claim, &ROOM).unwrap_or_else(|_| panic!("there is room"))
+        self.hold.join(tried.to_vec(), claim).unwrap_or_else(|_| panic!("there is room"))
     }
 
     /// What a request does: helps itself if nobody waits, else joins; then gives back.

@@ -7,7 +7,8 @@ use super::{PROVISIONED, SMALLEST, good};
 use crate::base::{PoolId, Share, ZoneId};
 use crate::config::{AdminBind, LogFormat, Origin, Setting, load};
 use crate::model::{
-    Balance, HealthCheck, HostPattern, Limit, Order, Pool, Priority, Protocol, Provisioning, StopPolicy,
+    Balance, HealthCheck, HostPattern, Limit, Order, Pool, Priority, Protocol, Provisioning,
+    StopPolicy,
 };
 
 const fn secs(count: u64) -> Duration {

@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Waker};
 use super::line::{Claim, Line, Rank};
 use super::sync::{AtomicU32, Mutex, MutexGuard, Ordering, PoisonError, announced};
 use crate::base::Ms;
-use crate::model::{Order, Queue};
+use crate::model::Queue;
 
 /// Where the things are that are waited for.
 pub trait Supply {
@@ -29,8 +29,8 @@ pub trait Supply {
     /// The time.
     fn now(&self) -> Ms;
 
-    /// Who goes first.
-    fn order(&self) -> Order;
+    /// The bounds and the order of the line.
+    fn queue(&self) -> Queue;
 
     /// Why waiting is of no use to somebody who wants this.
     fn refuses(&self, wish: &Self::Wish) -> Option<Turned>;
@@ -130,7 +130,8 @@ impl<S: Supply> Hold<S> {
                 }
             }
             let waiter = Waiter { wish, waker: None };
-            let (rank, shed) = counter.line.join(claim, waiter, room).ok_or(Turned::Full)?;
+            let queue = counter.supply.queue();
+            let (rank, shed) = counter.line.join(claim, waiter, &queue).ok_or(Turned::Full)?;
             for (rank, waiter) in shed {
                 counter.call(rank, waiter, Err(Turned::Full));
             }
@@ -180,7 +181,7 @@ impl<S: Supply> Counter<S> {
     /// Hands over what is free, of one source or of all, one after the other.
     fn serve(&mut self, source: Option<u64>) {
         let now = self.supply.now();
-        let newest_first = self.line.is_newest_first(self.supply.order(), now);
+        let newest_first = self.line.is_newest_first(&self.supply.queue(), now);
         let (mut passed, mut looks) = (None, PICKY_LOOKS);
         while let Some((rank, picky, waiter)) = self.line.next(passed, newest_first) {
             let good = match source {

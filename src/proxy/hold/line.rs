@@ -6,15 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
-use std::time::Duration;
 
 use crate::base::Ms;
 use crate::model::{Order, Priority, Queue};
-
-/// So long has the line not been empty, though some were served: it does not take a burst, it is
-/// overloaded. Longer than what a pool of any use needs to work off a burst, shorter than clients are
-/// patient.
-pub const OVERLOAD_AFTER: Duration = Duration::from_secs(1);
 
 /// A place in a line. In the order of service, as long as that is first come, first served.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -68,10 +62,8 @@ impl<W> Line<W> {
         self.picky == self.waiting.len()
     }
 
-    /// Takes somebody in, at the end of its priority; says who has to go for it.
-    ///
-    /// # Errors
-    /// There is no room, and those of lower priority do not make any.
+    /// Takes somebody in, at the end of its priority; says who has to go for it. `None` if there is no
+    /// room, and those of lower priority do not make enough.
     pub fn join(
         &mut self,
         claim: Claim,
@@ -82,7 +74,7 @@ impl<W> Line<W> {
         let mut lower = self.waiting.range((Excluded(last_of_own), Unbounded)).rev();
         let (mut count, mut bytes) = (self.waiting.len(), self.bytes);
         let mut cut = None;
-        while count >= room.max as usize || bytes.saturating_add(claim.bytes) > room.bytes {
+        while count >= queue.max as usize || bytes.saturating_add(claim.bytes) > queue.bytes {
             let (rank, (shed, _)) = lower.next()?;
             count -= 1;
             bytes -= shed.bytes;
@@ -122,14 +114,15 @@ impl<W> Line<W> {
         Some(served)
     }
 
-    /// Whether those who wait are more than is served, and not just for a moment.
-    pub fn is_overloaded(&self, now: Ms) -> bool {
-        self.served_since.is_some_and(|since| now.since(since) >= OVERLOAD_AFTER)
+    /// Whether somebody has always waited for as long as one may wait at most, although some were served:
+    /// that is no burst that is worked off.
+    pub fn is_overloaded(&self, queue: &Queue, now: Ms) -> bool {
+        self.served_since.is_some_and(|since| now.since(since) >= queue.timeout)
     }
 
     /// Whether the last to come is the next to be served.
-    pub fn is_newest_first(&self, order: Order, now: Ms) -> bool {
-        order == Order::Adaptive && self.is_overloaded(now)
+    pub fn is_newest_first(&self, queue: &Queue, now: Ms) -> bool {
+        queue.order == Order::Adaptive && self.is_overloaded(queue, now)
     }
 
     /// Whose turn it is after `passed`, who could not be served; the first of all without one.

@@ -2,7 +2,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use super::*;
-use crate::model::{Instance, Limit, Pool, Queue};
+use crate::model::{Instance, Limit, Pool};
 use crate::observe::PoolMeter;
 use crate::proxy::hold::handoff::{Joined, Place};
 use crate::proxy::hold::line::Claim;
@@ -20,9 +20,7 @@ fn instance(n: u16) -> Arc<Instance> {
 }
 
 fn shared() -> Arc<PoolShared> {
-    let hold = Hold::new(Slots::new(Clock::start(), 1));
-    let meter = Arc::new(PoolMeter::new(1));
-    Arc::new(PoolShared { id: "p".into(), serial: 0, hold, meter })
+    Arc::new(PoolShared::new("p".into(), 0, Arc::new(PoolMeter::new(1))))
 }
 
 /// Shows a snapshot in which these instances are, each with whether it is eligible.
@@ -36,7 +34,7 @@ fn show(shared: &Arc<PoolShared>, members: &[(&Arc<Instance>, bool)], hopeful: b
 
 fn join<'h>(shared: &'h PoolShared, tried: &[u64]) -> Result<Joined<'h, Slots>, Turned> {
     let claim = Claim { picky: !tried.is_empty(), ..Claim::default() };
-    shared.hold.join(Wish::of(&Ask { tried, avoid: None }), claim, &Queue::default())
+    shared.hold.join(Wish::of(&Ask { tried, avoid: None }), claim)
 }
 
 fn wait<'h>(shared: &'h PoolShared, tried: &[u64]) -> Place<'h, Slots> {

@@ -7,8 +7,8 @@ use super::*;
 use crate::model::Priority;
 
 /// Sources that have so many things free each, by number.
-#[derive(Default)]
 struct Shelf {
+    queue: Queue,
     free: Vec<usize>,
     /// Nothing will ever come.
     closed: bool,
@@ -24,8 +24,8 @@ impl Supply for Shelf {
         Ms(0)
     }
 
-    fn order(&self) -> Order {
-        Order::Fifo
+    fn queue(&self) -> Queue {
+        self.queue
     }
 
     fn refuses(&self, _: &Vec<u64>) -> Option<Turned> {
@@ -58,16 +58,18 @@ impl Wake for Wakes {
     }
 }
 
-const ROOM: Queue =
-    Queue { max: 3, timeout: std::time::Duration::from_secs(1), bytes: 1_000, order: Order::Fifo };
+fn hold_of(max: u32, free: &[usize]) -> Hold<Shelf> {
+    let queue = Queue { max, ..Queue::default() };
+    Hold::new(Shelf { queue, free: free.to_vec(), closed: false })
+}
 
 fn hold(free: &[usize]) -> Hold<Shelf> {
-    Hold::new(Shelf { free: free.to_vec(), closed: false })
+    hold_of(3, free)
 }
 
 fn join<'h>(hold: &'h Hold<Shelf>, tried: &[u64]) -> Joined<'h, Shelf> {
     let claim = Claim { picky: !tried.is_empty(), ..Claim::default() };
-    hold.join(tried.to_vec(), claim, &ROOM).expect("there is room")
+    hold.join(tried.to_vec(), claim).expect("there is room")
 }
 
 fn wait<'h>(hold: &'h Hold<Shelf>, tried: &[u64]) -> Place<'h, Shelf> {
@@ -142,12 +144,11 @@ fn who_may_not_use_it_does_not_hold_up_the_others() {
 
 #[test]
 fn no_number_of_picky_ones_keeps_what_they_cannot_use_from_others() {
-    let room = Queue { max: 1_000, ..ROOM };
-    let hold = hold(&[0, 0]);
+    let hold = hold_of(1_000, &[0, 0]);
     let claim = Claim { picky: true, ..Claim::default() };
     let waiting: Vec<_> =
-        (0..2 * PICKY_LOOKS).map(|_| hold.join(vec![0], claim, &room).expect("room")).collect();
-    let Ok(Joined::Waits(mut any)) = hold.join(vec![], Claim::default(), &room) else {
+        (0..2 * PICKY_LOOKS).map(|_| hold.join(vec![0], claim).expect("room")).collect();
+    let Ok(Joined::Waits(mut any)) = hold.join(vec![], Claim::default()) else {
         panic!("nothing is free");
     };
     hold.change(|shelf| shelf.free[0] = 1);
@@ -159,9 +160,9 @@ fn no_number_of_picky_ones_keeps_what_they_cannot_use_from_others() {
 fn a_full_line_turns_away_or_sheds() {
     let hold = hold(&[0]);
     let mut waiting = [wait(&hold, &[]), wait(&hold, &[]), wait(&hold, &[])];
-    assert_eq!(hold.join(vec![], Claim::default(), &ROOM).err(), Some(Turned::Full));
+    assert_eq!(hold.join(vec![], Claim::default()).err(), Some(Turned::Full));
     let high = Claim { priority: Priority::High, ..Claim::default() };
-    let Ok(Joined::Waits(mut urgent)) = hold.join(vec![], high, &ROOM) else {
+    let Ok(Joined::Waits(mut urgent)) = hold.join(vec![], high) else {
         panic!("the last one goes for it");
     };
     assert_eq!(look(&mut waiting[2]), Poll::Ready(Err(Turned::Full)));
@@ -182,7 +183,7 @@ fn a_change_serves_as_many_as_it_can_and_turns_away_who_waits_in_vain() {
     assert!(look(&mut waiting[2]).is_pending());
     hold.change(|shelf| shelf.closed = true);
     assert_eq!(look(&mut waiting[2]), Poll::Ready(Err(Turned::Empty)));
-    assert_eq!(hold.join(vec![], Claim::default(), &ROOM).err(), Some(Turned::Empty));
+    assert_eq!(hold.join(vec![], Claim::default()).err(), Some(Turned::Empty));
     assert_eq!(hold.depth(), 0);
 }
 

@@ -44,8 +44,8 @@ impl Outcome {
 /// Runs until nobody waits. `rate` is the requests a second that come at a time in milliseconds, `opens_ms`
 /// when the pool has its instances.
 fn run(policy: Policy, rate: impl Fn(u64) -> f64, until_ms: u64, opens_ms: u64) -> Outcome {
-    let room = Queue::default();
     let order = if policy == Policy::Adaptive { Order::Adaptive } else { Order::Fifo };
+    let queue = Queue { order, ..Queue::default() };
     let mut entropy = Entropy::seeded(7);
     let mut line: Line<Client> = Line::default();
     let mut busy: Vec<u64> = Vec::new();
@@ -62,16 +62,16 @@ fn run(policy: Policy, rate: impl Fn(u64) -> f64, until_ms: u64, opens_ms: u64) 
             let leaves_ms = now + 2_000 + entropy.below(3_000) as u64;
             let claim = Claim::default();
             let client = Client { came_ms: now, leaves_ms };
-            if let Some((rank, _)) = line.join(claim, client, &room) {
+            if let Some((rank, _)) = line.join(claim, client, &queue) {
                 let seen = now + (leaves_ms - now).div_ceil(LOOK_MS) * LOOK_MS;
-                let timeout = now + room.timeout.as_millis() as u64;
+                let timeout = now + queue.timeout.as_millis() as u64;
                 leaving.entry(seen.min(timeout)).or_default().push(rank);
             }
         }
         while busy.len() < SLOTS && now >= opens_ms {
-            let newest_first = line.is_newest_first(order, Ms(now));
+            let newest_first = line.is_newest_first(&queue, Ms(now));
             let Some((rank, _, client)) = line.next(None, newest_first) else { break };
-            let (client, overloaded) = (*client, line.is_overloaded(Ms(now)));
+            let (client, overloaded) = (*client, line.is_overloaded(&queue, Ms(now)));
             let waited = now - client.came_ms;
             if policy == Policy::Shedding && overloaded && waited > TARGET_MS {
                 line.leave(rank);
@@ -107,9 +107,10 @@ fn overload_is_served_as_fast_and_the_served_wait_less() {
             );
             outcome
         });
-    assert!(adaptive.waits_ms.len() >= fifo.waits_ms.len());
+    assert!(adaptive.waits_ms.len() > fifo.waits_ms.len());
     assert!(adaptive.wait_ms(0.5) < 100 && fifo.wait_ms(0.5) > 2_000);
-    assert!(adaptive.waits_ms.len() >= shedding.waits_ms.len());
+    // What is shed early leaves no more for those who are served.
+    assert!(adaptive.waits_ms.len() >= shedding.waits_ms.len() * 99 / 100);
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn a_burst_is_worked_off_by_each() {
     // 300 a second for a second, then 50; and the same at a pool that has no instance at first.
     let burst = |now: u64| if now < 1_000 { 300.0 } else { 50.0 };
     for (what, opens_ms) in [("burst", 0), ("from zero", 1_500)] {
-        for policy in [Policy::Fifo, Policy::Adaptive, Policy::Shedding] {
+        let [fifo, adaptive] = [Policy::Fifo, Policy::Adaptive].map(|policy| {
             let outcome = run(policy, burst, 20_000, opens_ms);
             println!(
                 "{what}, {policy:?}: {} offered, {} in time, {} wasted, wait p50 {} ms, p99 {} ms",
@@ -127,6 +128,8 @@ fn a_burst_is_worked_off_by_each() {
                 outcome.wait_ms(0.5),
                 outcome.wait_ms(0.99),
             );
-        }
+            outcome
+        });
+        assert!(adaptive.waits_ms.len() * 100 >= fifo.waits_ms.len() * 98, "{what}");
     }
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -75,21 +77,22 @@ fn who_comes_to_a_full_line_is_turned_away_unless_lesser_ones_make_room() {
 #[test]
 fn overload_is_a_line_that_does_not_get_empty_although_some_are_served() {
     let mut line = Line::default();
-    let mut join =
+    let join =
         |line: &mut Line<()>| line.join(claim(Priority::Normal, 1), (), &ROOM).expect("room").0;
     let (one, two) = (join(&mut line), join(&mut line));
+    let fifo = Queue { order: Order::Fifo, ..ROOM };
     // As long as nobody is served there is nothing to be overloaded.
-    assert!(!line.is_overloaded(Ms(60_000)));
+    assert!(!line.is_overloaded(&ROOM, Ms(60_000)));
     line.serve(one, Ms(60_000));
-    assert!(!line.is_newest_first(Order::Adaptive, Ms(60_999)));
-    assert!(line.is_newest_first(Order::Adaptive, Ms(61_000)));
-    assert!(!line.is_newest_first(Order::Fifo, Ms(61_000)));
+    assert!(!line.is_newest_first(&ROOM, Ms(64_999)));
+    assert!(line.is_newest_first(&ROOM, Ms(65_000)));
+    assert!(!line.is_newest_first(&fifo, Ms(65_000)));
     let three = join(&mut line);
     line.leave(two);
-    assert!(line.is_overloaded(Ms(61_000)));
-    line.serve(three, Ms(61_000));
+    assert!(line.is_overloaded(&ROOM, Ms(65_000)));
+    line.serve(three, Ms(65_000));
     join(&mut line);
-    assert!(!line.is_overloaded(Ms(70_000)), "it was empty");
+    assert!(!line.is_overloaded(&ROOM, Ms(90_000)), "it was empty");
 }
 
 fn priority() -> impl Strategy<Value = Priority> {
