@@ -116,7 +116,7 @@ impl<S: Supply> Hold<S> {
     ///
     /// # Errors
     /// Why neither is possible.
-    pub fn join(&self, wish: S::Wish, claim: Claim, room: &Queue) -> Result<Joined<'_, S>, Turned> {
+    pub fn join(&self, wish: S::Wish, claim: Claim) -> Result<Joined<'_, S>, Turned> {
         self.locked(|counter| {
             if let Some(turned) = counter.supply.refuses(&wish) {
                 return Err(turned);

@@ -68,7 +68,7 @@ impl<W> Line<W> {
         &mut self,
         claim: Claim,
         waiter: W,
-        room: &Queue,
+        queue: &Queue,
     ) -> Option<(Rank, Vec<(Rank, W)>)> {
         let last_of_own = Rank { priority: claim.priority, number: u64::MAX };
         let mut lower = self.waiting.range((Excluded(last_of_own), Unbounded)).rev();
