@@ -29,11 +29,11 @@ fn gated() -> (Origin, mpsc::Sender<()>) {
     (origin, go)
 }
 
-/// A pool of this instance, which takes one request at a time, behind four workers.
+/// A pool of this instance, which takes one request at a time, behind two workers.
 fn before(origin: &Origin, queue: &str, routes: &str) -> (Daemon, SocketAddr) {
     let (bind, instance) = (free_address(), origin.address);
     let daemon = Daemon::start(&format!(
-        "[node]\nworkers = 4\n[[listener]]\nname = \"web\"\nbind = \"{bind}\"\npool = \"web\"\n{routes}\n\
+        "[[listener]]\nname = \"web\"\nbind = \"{bind}\"\npool = \"web\"\n{routes}\n\
          [pool.web]\ninstances = [{{ address = \"{instance}\" }}]\nmax_in_flight = 1\n\
          queue = {{ {queue} }}\ntimeouts = {{ response = \"60s\" }}\nhealth = {{ type = \"none\" }}\n"
     ));
