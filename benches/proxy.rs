@@ -65,6 +65,7 @@ fn facts<'a>(
         request_id: Some(RequestId::of(head, "x-request-id", entropy)),
         date: [b' '; 29],
         route,
+        priority: Priority::Normal,
     }
 }
 

@@ -11,7 +11,7 @@
 //! ([`forward`]) and counted. Nothing here waits for the control plane.
 //!
 //! Invariants: a request uses one snapshot from route to last retry, unless it waited in between;
-//! whoever frees a slot rings the bell of the hold queue; no ambiguous message passes [`wire`];
+//! whoever frees a slot hands it to whom waits in the hold queue; no ambiguous message passes [`wire`];
 //! only [`forward::respond`] invents statuses.
 
 pub mod accept;

@@ -44,7 +44,8 @@ pub async fn serve(
     };
     let rule = listener.routes.find(head);
     let route = rule.map_or(&UNCHANGED, |rule| &*rule.rewrite);
-    let facts = connection.facts(head, &listener.listener, route);
+    let priority = rule.map_or(Priority::default(), |rule| rule.priority);
+    let facts = Facts { priority, ..connection.facts(head, &listener.listener, route) };
     let index = match rule.map(|rule| &rule.destination) {
         Some(Destination::Pool(index)) => Some(*index),
         Some(Destination::Redirect(redirect)) => {
@@ -71,8 +72,7 @@ pub async fn serve(
     let mut at = PoolAt { snapshot: Rc::clone(&snapshot), index };
     let shard = &snapshot.pools[index].shared.meter.shards[worker.index];
     shard.offered.add(1);
-    let priority = rule.map_or(Priority::default(), |rule| rule.priority);
-    let tried = try_instances(connection, &mut at, &facts, priority, body, client, scratch).await;
+    let tried = try_instances(connection, &mut at, &facts, body, client, scratch).await;
     let (status, ending) = match tried {
         Ok((status, ending)) => {
             shard.completed.add(1);
@@ -119,7 +119,6 @@ async fn try_instances(
     connection: &Connection<'_>,
     at: &mut PoolAt,
     facts: &Facts<'_>,
-    priority: Priority,
     body: &mut impl BodySource,
     client: &mut impl Responder,
     scratch: &mut AttemptScratch,
@@ -143,7 +142,7 @@ async fn try_instances(
         }
         let ask = Ask { tried: &tried, avoid: avoid.as_ref() };
         let has_left = || body.has_left();
-        let claim = Claim { priority, bytes: held(head, body), picky: false };
+        let claim = Claim { priority: facts.priority, bytes: held(head, body), picky: false };
         let patience = Patience::new(connection.timer, Duration::MAX, overdue_at).unless(&has_left);
         let lease =
             lease::acquire(worker, at, &ask, claim, &patience).await.map_err(
