@@ -8,8 +8,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use tidegate::base::{Entropy, Ms};
 use tidegate::model::{
     Action, Balance, ConnectMethod, FieldEdits, ForwardedStyle, HostPattern, Instance, Listener,
-    ListenerLimits, ListenerTimeouts, Pool, Protocol, ProxyHeader, Rewrite, Route, SocketOptions,
-    Template, TrafficPlan,
+    ListenerLimits, ListenerTimeouts, Pool, Priority, Protocol, ProxyHeader, Rewrite, Route,
+    SocketOptions, Template, TrafficPlan,
 };
 use tidegate::proxy::balance::{Ask, Cursor, Memory, Picker};
 use tidegate::proxy::rewrite::{Facts, RequestId, UNCHANGED};
@@ -65,6 +65,7 @@ fn facts<'a>(
         request_id: Some(RequestId::of(head, "x-request-id", entropy)),
         date: [b' '; 29],
         route,
+        priority: Priority::Normal,
     }
 }
 
@@ -204,6 +205,7 @@ fn routes(c: &mut Criterion) {
             methods: Vec::new(),
             headers: Vec::new(),
             action: Action::Pool("p".into()),
+            priority: Priority::Normal,
             rewrite: Default::default(),
         })
         .chain([Route {
@@ -213,6 +215,7 @@ fn routes(c: &mut Criterion) {
             methods: Vec::new(),
             headers: Vec::new(),
             action: Action::Pool("p".into()),
+            priority: Priority::Normal,
             rewrite: Default::default(),
         }])
         .collect();

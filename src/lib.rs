@@ -43,7 +43,8 @@
 //!
 //! - *What decides does not wait.* Codecs, routes, picks, health, membership, the scaler and the
 //!   config compiler take `now` and a seeded entropy as arguments; they do no I/O and never sleep.
-//! - *A request sees one snapshot*, from route to last retry, unless it waited in the hold queue.
+//! - *A request is routed by one snapshot.* Where it waits in the hold queue, or is tried again, the
+//!   instance comes from the newest one: who went down meanwhile is not asked.
 //! - *Three truths about an instance are never folded into one*: what probes say, what an operator
 //!   says, where it is between birth and death ([`model::Standing`]).
 //! - *Only the steward publishes; only the agent provisions; only one place invents statuses*

@@ -37,7 +37,7 @@ const CONFINED: [(&str, &str); 4] = [
 ];
 
 /// Rooms (or files) that decide: no clock, no waiting, no talking.
-const CORES: [&str; 33] = [
+const CORES: [&str; 35] = [
     "src/base/",
     "src/model/",
     "src/config/",
@@ -55,6 +55,7 @@ const CORES: [&str; 33] = [
     "src/proxy/budget.rs",
     "src/proxy/wire/chunked.rs",
     "src/proxy/balance/",
+    "src/proxy/hold/line.rs",
     "src/proxy/route.rs",
     "src/scaling/capacity.rs",
     "src/scaling/demand/",

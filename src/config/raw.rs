@@ -25,9 +25,9 @@ use crate::config::zones::Level;
 use crate::config::{AccessTo, AdminBind, LogFormat};
 use crate::model::rule::{Change, Metric, Operator, Statistic};
 use crate::model::{
-    Balance, ConnectMethod, ForwardedStyle, HashKey, HostPattern, Limit, ListenerLimits,
-    Prediction, Protocol, ProxyHeader, ProxyVersion, Resizing, ScalingMode, Standby, StopPolicy,
-    ZoneBalance, ZoneMode, ZoneRedundancy,
+    Balance, ConnectMethod, ForwardedStyle, HashKey, HostPattern, Limit, ListenerLimits, Order,
+    Prediction, Priority, Protocol, ProxyHeader, ProxyVersion, Resizing, ScalingMode, Standby,
+    StopPolicy, ZoneBalance, ZoneMode, ZoneRedundancy,
 };
 
 /// The least and the most bytes of a request head that may be configured.
@@ -181,6 +181,7 @@ tables! {
         method: Given<List<Method>>,
         header: Given<Fields>,
         pool: Given<String>,
+        priority: Given<Priority>,
         redirect: Redirect,
         respond: Respond,
         edits: Among<Edits>,
@@ -254,6 +255,8 @@ tables! {
     Queue {
         max: Given<u32>,
         timeout: Given<Period>,
+        bytes: Given<Bytes<1, BODY_MOST>>,
+        order: Given<Order>,
     }
 
     /// `timeouts` of a pool.

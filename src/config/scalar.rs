@@ -13,8 +13,9 @@ use crate::config::LogFormat;
 use crate::config::fault::did_you_mean;
 use crate::model::rule::{Metric, Operator, Statistic};
 use crate::model::{
-    Balance, ConnectMethod, ForwardedStyle, Limit, Prediction, Protocol, ProxyHeader, ProxyVersion,
-    Resizing, ScalingMode, StopPolicy, ZoneBalance, ZoneMode, ZoneRedundancy,
+    Balance, ConnectMethod, ForwardedStyle, Limit, Order, Prediction, Priority, Protocol,
+    ProxyHeader, ProxyVersion, Resizing, ScalingMode, StopPolicy, ZoneBalance, ZoneMode,
+    ZoneRedundancy,
 };
 
 /// What is wrong with a value.
@@ -182,6 +183,8 @@ words! {
         "maglev" => Self::Maglev,
         "ring" => Self::Ring,
     }
+    Order { "fifo" => Self::Fifo, "adaptive" => Self::Adaptive }
+    Priority { "high" => Self::High, "normal" => Self::Normal, "low" => Self::Low }
     CheckKind { "http" => Self::Http, "tcp" => Self::Tcp, "none" => Self::None }
     ProvisionerKind: DECIDES_KEYS { "process" => Self::Process }
     StopPolicy { "terminate" => Self::Terminate, "keep" => Self::Keep }

@@ -10,8 +10,7 @@ use crate::daemon::keys;
 use crate::model::{Action, Census, PoolRow, Route, TrafficPlan};
 use crate::observe::metrics::Metrics;
 use crate::proxy::admit::Crowd;
-use crate::proxy::balance::{Keys, Memory};
-use crate::proxy::hold::Hold;
+use crate::proxy::balance::Keys;
 use crate::proxy::route::{Destination, RouteTable};
 use crate::proxy::snapshot::{ListenerView, PoolShared, PoolView, Snapshot};
 
@@ -47,8 +46,7 @@ impl Shared {
         let serial = self.pools.len();
         let shared = self.pools.entry(id.clone()).or_insert_with(|| {
             let meter = metrics.pool_meter(id);
-            let (id, hold, memory) = (id.clone(), Hold::default(), Memory::default());
-            Arc::new(PoolShared { id, serial, hold, memory, meter })
+            Arc::new(PoolShared::new(id.clone(), serial, meter))
         });
         Arc::clone(shared)
     }

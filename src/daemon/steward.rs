@@ -363,11 +363,12 @@ impl Steward {
         let snapshot = publish::snapshot(&self.config, &census, &mut self.shared, &self.metrics);
         let was = self.published.snapshots.load().generation;
         debug_assert!(snapshot.generation > was, "generations only rise");
-        self.published.snapshots.store(Arc::new(snapshot));
+        let newest = Arc::new(snapshot);
+        self.published.snapshots.store(Arc::clone(&newest));
         self.published.census.store(Arc::new(census));
         self.published.queues.store(Arc::new(self.shared.all().cloned().collect()));
         for shared in self.shared.all() {
-            shared.hold.membership_changed();
+            shared.show(&newest);
         }
     }
 

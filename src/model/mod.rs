@@ -16,6 +16,7 @@ pub mod listener;
 pub mod machine;
 pub mod outlier;
 pub mod pool;
+pub mod queue;
 pub mod rewrite;
 pub mod route;
 pub mod rule;
@@ -40,9 +41,10 @@ pub use machine::{Machine, MachineState};
 pub use outlier::Outlier;
 pub use pool::{
     Balance, Health as HealthSettings, HealthCheck, KeepAlive, Limit, Pool, PoolTimeouts,
-    ProcessSettings, Provisioning, ProxyVersion, Queue, Retry, StaticInstance, StopPolicy,
+    ProcessSettings, Provisioning, ProxyVersion, Retry, StaticInstance, StopPolicy,
     UpstreamSettings,
 };
+pub use queue::{Order, Priority, Queue};
 pub use rewrite::{FieldEdits, Part, Rewrite, Template, TemplateError, Variable};
 pub use route::{Action, HostPattern, Redirect, Respond, Route};
 pub use rule::Rule;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::base::{InstanceId, PoolId, Share, ZoneId};
 use crate::model::affinity::Affinity;
 use crate::model::outlier::Outlier;
+use crate::model::queue::Queue;
 use crate::model::rewrite::Rewrite;
 use crate::model::scaling::Scaling;
 use crate::model::socket::SocketOptions;
@@ -76,21 +77,6 @@ impl fmt::Display for Limit {
             Self::AtMost(n) => write!(f, "{n}"),
             Self::Unlimited => f.write_str("unlimited"),
         }
-    }
-}
-
-/// Requests that wait because every instance is full or none is there yet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Queue {
-    /// How many may wait, over all workers; 0 turns waiting off.
-    pub max: u32,
-    /// How long one may wait before it is answered 503.
-    pub timeout: Duration,
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Self { max: 1_000, timeout: Duration::from_secs(5) }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::base::{ListenerId, PoolId};
 use crate::model::listener::Page;
+use crate::model::queue::Priority;
 use crate::model::rewrite::{Rewrite, Template};
 
 /// Which hosts a route is for. Hosts are compared in lower case and without a port.
@@ -63,6 +64,8 @@ pub struct Route {
     pub headers: Vec<(String, String)>,
     /// What is done with matching requests.
     pub action: Action,
+    /// How much matching requests matter where not all can be served.
+    pub priority: Priority,
     /// What is changed in their heads, before what their pool changes.
     pub rewrite: Arc<Rewrite>,
 }

@@ -1,94 +1,137 @@
-//! The hold queue of a pool: requests that wait for a free slot, over all workers.
+//! The hold queue of a pool: who waits for a slot, over all workers.
 //!
-//! It costs nothing while nobody waits: whoever frees a slot reads one counter. The order of
-//! operations is what keeps a waiter from sleeping through the slot that was meant for it: a waiter
-//! announces itself, starts to listen, and only then looks for a slot; a leaver frees the slot and
-//! only then looks for waiters. One of the two always sees the other.
+//! - [`line`] decides who is next and who has to go. Pure.
+//! - [`handoff`] brings a slot that gets free to whose turn it is, by one read where nobody waits.
+//! - Here is where the slots of a pool come from: from the instances that the newest snapshot has, so
+//!   that a waiter gets what has come up since, and nothing that may take no traffic any more.
+//!
+//! It works the same while a pool has no instance at all: then the first snapshot that has one serves.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+pub mod handoff;
+pub mod line;
+mod sync;
 
-use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
+use std::sync::Arc;
 
-/// Requests of one pool that wait.
-#[derive(Debug, Default)]
-pub struct Hold {
-    waiting: AtomicU32,
-    /// First come, first woken; a wake-up that its waiter does not take is passed on.
-    bell: Notify,
+use crate::base::{Clock, Entropy, Ms, ZoneId};
+use crate::model::{Queue, Slot};
+use crate::proxy::balance::{Ask, Cursor, limit_of};
+use crate::proxy::hold::handoff::{Hold, Supply, Turned};
+use crate::proxy::snapshot::{PoolView, Snapshot};
+
+/// The hold queue of one pool.
+pub type PoolHold = Hold<Slots>;
+
+/// What a waiter asks for: an [`Ask`] that another worker can answer.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    tried: Vec<u64>,
+    avoid: Option<ZoneId>,
+    hash: u64,
+    bound: Option<u64>,
 }
 
-/// A place in the queue; given up on drop.
+/// Where the slots of a pool come from.
 #[derive(Debug)]
-pub struct Place<'a> {
-    hold: &'a Hold,
+pub struct Slots {
+    clock: Clock,
+    pool: Known,
+    cursor: Cursor,
+    entropy: Entropy,
 }
 
-impl Hold {
-    /// How many wait now.
-    pub fn depth(&self) -> u32 {
-        self.waiting.load(Ordering::SeqCst)
+/// What is known of the pool.
+#[derive(Debug)]
+enum Known {
+    /// Nothing yet.
+    Nothing,
+    /// It has left the config.
+    Gone,
+    /// Where it is in the newest snapshot.
+    At(Arc<Snapshot>, usize),
+}
+
+impl Wish {
+    /// What `ask` asks for.
+    pub fn of(ask: &Ask<'_>) -> Self {
+        let (hash, bound) = (ask.hash, ask.bound);
+        Self { tried: ask.tried.to_vec(), avoid: ask.avoid.cloned(), hash, bound }
     }
 
-    /// Takes a place, unless `max` are taken.
-    pub fn join(&self, max: u32) -> Option<Place<'_>> {
-        self.waiting
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| (now < max).then_some(now + 1))
-            .is_ok()
-            .then(|| Place { hold: self })
+    fn ask(&self, now: Ms) -> Ask<'_> {
+        let Self { hash, bound, .. } = *self;
+        Ask { tried: &self.tried, avoid: self.avoid.as_ref(), hash, bound, now }
     }
+}
 
-    /// A slot was freed: wakes the one that waits longest.
-    pub fn slot_freed(&self) {
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            self.bell.notify_one();
+impl Slots {
+    /// Of a pool that will be shown by [`Slots::show`]. `seed` is for picks.
+    pub fn new(clock: Clock, seed: u64) -> Self {
+        Self {
+            clock,
+            pool: Known::Nothing,
+            cursor: Cursor::default(),
+            entropy: Entropy::seeded(seed),
         }
     }
 
-    /// The membership changed: everyone looks again.
-    pub fn membership_changed(&self) {
-        self.bell.notify_waiters();
+    /// Shows the newest snapshot, and where the pool is in it if it is there. Gives back the one before,
+    /// which may be large, to be dropped elsewhere.
+    #[must_use = "it is to be dropped without the lock"]
+    pub fn show(&mut self, newest: &Arc<Snapshot>, index: Option<usize>) -> Option<Arc<Snapshot>> {
+        let known = index.map_or(Known::Gone, |index| Known::At(Arc::clone(newest), index));
+        match std::mem::replace(&mut self.pool, known) {
+            Known::At(before, _) => Some(before),
+            Known::Nothing | Known::Gone => None,
+        }
+    }
+
+    fn view(&self) -> Option<&PoolView> {
+        match &self.pool {
+            Known::At(snapshot, index) => snapshot.pools.get(*index),
+            Known::Nothing | Known::Gone => None,
+        }
     }
 }
 
-impl Place<'_> {
-    /// A wake-up to wait for; enable it before looking for a slot.
-    pub fn wake_up(&self) -> Notified<'_> {
-        self.hold.bell.notified()
-    }
-}
+impl Supply for Slots {
+    type Wish = Wish;
+    type Good = Slot;
 
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.hold.waiting.fetch_sub(1, Ordering::SeqCst);
+    fn now(&self) -> Ms {
+        self.clock.now()
+    }
+
+    fn queue(&self) -> Queue {
+        self.view().map(|view| view.pool.queue).unwrap_or_default()
+    }
+
+    fn refuses(&self, wish: &Wish) -> Option<Turned> {
+        match &self.pool {
+            Known::Nothing => None,
+            Known::Gone => Some(Turned::Empty),
+            Known::At(snapshot, index) => snapshot.pools[*index].is_in_vain(&wish.tried),
+        }
+    }
+
+    fn take(&mut self, wish: &Wish) -> Option<Slot> {
+        let Known::At(snapshot, index) = &self.pool else { return None };
+        let picker = &snapshot.pools[*index].picker;
+        let ask = wish.ask(self.clock.now());
+        picker.pick(&ask, &mut self.cursor, &mut self.entropy).ok().map(|picked| picked.slot)
+    }
+
+    /// Where others wait nothing else is free: what the balancing would rather avoid, it would take too.
+    fn take_from(&mut self, source: u64, wish: &Wish) -> Option<Slot> {
+        let view = self.view()?;
+        let instance = view.admitted(source).filter(|_| !wish.tried.contains(&source))?;
+        instance.take_slot(limit_of(instance, view.pool.max_in_flight))
+    }
+
+    fn source(slot: &Slot) -> u64 {
+        slot.instance().vitals.serial
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_bounded_and_given_up() {
-        let hold = Hold::default();
-        let one = hold.join(2).expect("a place");
-        let _two = hold.join(2).expect("a place");
-        assert!(hold.join(2).is_none());
-        drop(one);
-        assert_eq!(hold.depth(), 1);
-        assert!(hold.join(2).is_some());
-        assert!(hold.join(0).is_none(), "0 turns waiting off");
-    }
-
-    #[tokio::test]
-    async fn a_wake_up_nobody_takes_is_passed_on() {
-        let hold = Hold::default();
-        let (one, two) = (hold.join(9).expect("a place"), hold.join(9).expect("a place"));
-        let (mut first, mut second) = (Box::pin(one.wake_up()), Box::pin(two.wake_up()));
-        first.as_mut().enable();
-        second.as_mut().enable();
-        hold.slot_freed();
-        drop(first);
-        tokio::time::timeout(std::time::Duration::from_secs(5), second).await.expect("woken");
-    }
-}
+mod tests;

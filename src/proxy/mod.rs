@@ -10,8 +10,8 @@
 //! on an instance ([`balance`], or waits for one in [`hold`]; both behind [`lease`]), is forwarded
 //! ([`forward`]) and counted. Nothing here waits for the control plane.
 //!
-//! Invariants: a request uses one snapshot from route to last retry, unless it waited in between;
-//! whoever frees a slot rings the bell of the hold queue; no ambiguous message passes [`wire`];
+//! Invariants: a request is routed by one snapshot, and picks again, after a wait or a failed try, by
+//! the newest; whoever frees a slot hands it to whom waits in the hold queue; no ambiguous message passes [`wire`];
 //! only [`forward::respond`] invents statuses.
 
 pub mod accept;

@@ -9,7 +9,7 @@
 
 use crate::base::Entropy;
 use crate::model::rewrite::{Part, Variable};
-use crate::model::{FieldEdits, Listener, Rewrite, Template};
+use crate::model::{FieldEdits, Listener, Priority, Rewrite, Template};
 use crate::proxy::wire::RequestHead;
 use crate::proxy::wire::date::HttpDate;
 
@@ -32,6 +32,8 @@ pub struct Facts<'a> {
     pub date: HttpDate,
     /// What its route changes in both heads.
     pub route: &'a Rewrite,
+    /// How much it matters to its route.
+    pub priority: Priority,
 }
 
 impl Facts<'_> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::model::{HostPattern, Redirect, Respond, Rewrite, Route};
+use crate::model::{HostPattern, Priority, Redirect, Respond, Rewrite, Route};
 use crate::proxy::wire::RequestHead;
 
 /// The routes of one listener, by host. Most specific host first (exact, then the longest suffix,
@@ -37,6 +37,8 @@ pub struct Rule {
     headers: Vec<(String, Vec<u8>)>,
     /// What is done with matching requests.
     pub destination: Destination,
+    /// How much they matter where not all can be served.
+    pub priority: Priority,
     /// What is changed in their heads.
     pub rewrite: Arc<Rewrite>,
 }
@@ -56,6 +58,7 @@ impl RouteTable {
                     .map(|(name, value)| (name.clone(), value.clone().into_bytes()))
                     .collect(),
                 destination,
+                priority: route.priority,
                 rewrite: Arc::clone(&route.rewrite),
             };
             match &route.host {
@@ -135,6 +138,7 @@ mod tests {
                 .into_iter()
                 .collect(),
             action: Action::Pool("p".into()),
+            priority: Priority::Normal,
             rewrite: Arc::default(),
         }
     }

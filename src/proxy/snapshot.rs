@@ -6,12 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{Ms, PoolId};
+use crate::base::{Clock, Ms, PoolId};
 use crate::model::{Balance, Instance, Listener, Pool, TrafficPlan};
 use crate::observe::{ListenerMeter, PoolMeter};
 use crate::proxy::admit::Crowd;
 use crate::proxy::balance::{Memory, Picker};
-use crate::proxy::hold::Hold;
+use crate::proxy::hold::handoff::Turned;
+use crate::proxy::hold::{PoolHold, Slots};
 use crate::proxy::route::RouteTable;
 
 /// All listeners and pools at one moment.
@@ -71,7 +72,7 @@ pub struct PoolShared {
     /// A small number that no other pool ever has: a key for per-worker tables.
     pub serial: usize,
     /// Who waits.
-    pub hold: Hold,
+    pub hold: PoolHold,
     /// What its pickers are built from.
     pub memory: Memory,
     /// Its counters.
@@ -88,11 +89,27 @@ pub struct PoolView {
     /// Everyone that has an address, eligible or not, by serial: who else answers, and whose
     /// connections are worth keeping.
     pub members: Vec<Arc<Instance>>,
+    /// Those of them that get traffic, by serial too.
+    admitted: Vec<Arc<Instance>>,
     /// Something may become eligible by itself (a launch, a first probe): waiting makes sense even
     /// while nothing is.
     pub hopeful: bool,
     /// What outlives the snapshot.
     pub shared: Arc<PoolShared>,
+}
+
+impl PoolShared {
+    /// Of a pool for which nobody waits yet. `serial` is one that no other pool has.
+    pub fn new(id: PoolId, serial: usize, meter: Arc<PoolMeter>) -> Self {
+        let hold = PoolHold::new(Slots::new(Clock::start(), serial as u64));
+        Self { id, serial, hold, memory: Memory::default(), meter }
+    }
+
+    /// Serves those who wait by the newest snapshot, and tells those who wait in vain.
+    pub fn show(&self, newest: &Arc<Snapshot>) {
+        let index = Snapshot::pool_index(&newest.pools, &self.id);
+        drop(self.hold.change(|slots| slots.show(newest, index)));
+    }
 }
 
 impl Snapshot {
@@ -119,12 +136,32 @@ impl PoolView {
         hopeful: bool,
         shared: Arc<PoolShared>,
     ) -> Self {
-        let admitted: Vec<Arc<Instance>> =
+        let mut admitted: Vec<Arc<Instance>> =
             members.iter().filter(|(_, admitted)| *admitted).map(|(m, _)| Arc::clone(m)).collect();
         let picker = Picker::build(&pool, plan, &admitted, &shared.memory);
         let mut members: Vec<Arc<Instance>> = members.into_iter().map(|(m, _)| m).collect();
         members.sort_by_key(|member| member.vitals.serial);
-        Self { pool, picker, members, hopeful, shared }
+        admitted.sort_by_key(|member| member.vitals.serial);
+        Self { pool, picker, members, admitted, hopeful, shared }
+    }
+
+    /// The instance with that serial, if it gets traffic.
+    pub fn admitted(&self, serial: u64) -> Option<&Arc<Instance>> {
+        let found = self.admitted.binary_search_by_key(&serial, |member| member.vitals.serial);
+        found.ok().map(|index| &self.admitted[index])
+    }
+
+    /// Why it makes no sense to wait for an instance that was not `tried`: there is none, and nothing
+    /// changes that by itself.
+    pub fn is_in_vain(&self, tried: &[u64]) -> Option<Turned> {
+        // As soon as there are more than were tried, one of them was not.
+        let none_left = self.admitted.len() <= tried.len()
+            && self.admitted.iter().all(|member| tried.contains(&member.vitals.serial));
+        match none_left && !self.hopeful {
+            true if self.admitted.is_empty() => Some(Turned::Empty),
+            true => Some(Turned::AllTried),
+            false => None,
+        }
     }
 
     /// An instance took so long to answer, or cost as much; noted where the algorithm asks for it.

@@ -182,8 +182,6 @@ mod tests {
     use crate::model::{KeepAlive, Limit, ProxyVersion, TrafficPlan};
     use crate::observe::PoolMeter;
     use crate::observe::metrics::fixture;
-    use crate::proxy::balance::Memory;
-    use crate::proxy::hold::Hold;
     use crate::proxy::snapshot::{PoolShared, PoolView};
 
     struct Fixture {
@@ -225,13 +223,7 @@ mod tests {
         }
 
         fn sweep(&self, now: Ms) -> usize {
-            let shared = PoolShared {
-                id: "p".into(),
-                serial: 0,
-                hold: Hold::default(),
-                memory: Memory::default(),
-                meter: Arc::new(PoolMeter::new(1)),
-            };
+            let shared = PoolShared::new("p".into(), 0, Arc::new(PoolMeter::new(1)));
             let members = vec![(Arc::clone(&self.instance), true)];
             let pool = Arc::new(self.pool.clone());
             let view =

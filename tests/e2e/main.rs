@@ -21,6 +21,7 @@ mod operator;
 mod origin;
 mod patience;
 mod proxy_protocol;
+mod queue;
 mod reasons;
 mod replay;
 mod retry;

@@ -71,7 +71,7 @@ fn what_nobody_can_take() {
     ));
     let answer = exchange(bind, GET);
     assert_eq!(status(&answer), "503", "{answer}");
-    assert!(answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
+    assert!(answer.contains("\r\nretry-after: 5\r\n"), "{answer}");
     assert_eq!(daemon.failures("no_instance"), 1.0);
     assert_eq!(daemon.metric("tidegate_requests_shed_total", "pool=\"p\""), 1.0);
 }

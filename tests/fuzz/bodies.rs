@@ -16,7 +16,7 @@ use std::time::Duration;
 use oracle::{Body, Chunks};
 use proxy_oracle::Told;
 use tidegate::model::{
-    ConnectMethod, ForwardedStyle, Listener, ListenerLimits, ListenerTimeouts, Protocol,
+    ConnectMethod, ForwardedStyle, Listener, ListenerLimits, ListenerTimeouts, Priority, Protocol,
     ProxyHeader, ProxyVersion, SocketOptions,
 };
 use tidegate::proxy::rewrite::{Facts, UNCHANGED};
@@ -252,6 +252,7 @@ fn facts<'a>(head: &'a RequestHead, listener: &'a Listener) -> Facts<'a> {
         request_id: None,
         date: *b"Sun, 06 Nov 1994 08:49:37 GMT",
         route: &UNCHANGED,
+        priority: Priority::Normal,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{InstanceId, PoolId, Share, ZoneId};
-use crate::config::bound::{OrOff, Span};
+use crate::config::bound::{Bytes, OrOff, Span};
 use crate::config::raw::{self, File};
 use crate::config::read::{At, Given, State};
 use crate::config::scalar::{CheckKind, Period, Positive, Printed, Wrong};
@@ -48,10 +48,7 @@ impl Compiler<'_> {
         self.check_affinity(raw, base, balance, listeners, &name.value);
         let port = self.choose(&raw.port, Some(&base.port), None).map(|port| port.value);
         let max_in_flight = self.pick(&raw.max_in_flight, &base.max_in_flight, Limit::AtMost(200));
-        let queue = Queue {
-            max: self.pick(&raw.queue.max, &base.queue.max, 1_000),
-            timeout: self.pick(&raw.queue.timeout, &base.queue.timeout, seconds(5)).0,
-        };
+        let queue = self.queue(&raw.queue, &base.queue);
         let (own, inherited) = (&raw.timeouts, &base.timeouts);
         let timeouts = PoolTimeouts {
             connect: self.pick(&own.connect, &inherited.connect, seconds(3)).0,
@@ -100,6 +97,16 @@ impl Compiler<'_> {
             zones,
             scaling,
             provisioning,
+        }
+    }
+
+    fn queue(&mut self, raw: &raw::Queue, base: &raw::Queue) -> Queue {
+        let built_in = Queue::default();
+        Queue {
+            max: self.pick(&raw.max, &base.max, built_in.max),
+            timeout: self.pick(&raw.timeout, &base.timeout, Period(built_in.timeout)).0,
+            bytes: self.pick(&raw.bytes, &base.bytes, Bytes(built_in.bytes)).0,
+            order: self.pick(&raw.order, &base.order, built_in.order),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::base::ListenerId;
 use crate::config::raw::{self, File};
 use crate::config::read::State;
 use crate::config::text::UrlPath;
-use crate::model::{Action, HostPattern, Protocol, Route};
+use crate::model::{Action, HostPattern, Priority, Protocol, Route};
 
 use super::{Chosen, Compiler};
 
@@ -29,6 +29,7 @@ impl Compiler<'_> {
         let methods = self.choose(&raw.method, None, None).map(|methods| methods.value.0);
         let headers = self.choose(&raw.header, None, None).map(|fields| fields.value.0);
         let action = self.action(file, raw);
+        let priority = self.priority(raw, action.as_ref());
         let rewrite = self.rewrite(&raw.edits.0);
         if let (Some(Action::Redirect(_) | Action::Respond(_)), false) =
             (&action, rewrite.request.is_empty())
@@ -42,8 +43,27 @@ impl Compiler<'_> {
             methods: methods.into_iter().flatten().map(|method| method.value.0).collect(),
             headers: headers.unwrap_or_default(),
             action: action?,
+            priority,
             rewrite: Arc::new(rewrite),
         })
+    }
+
+    /// How much the requests of a route matter: of those that wait, so it must lead to a pool.
+    fn priority(&mut self, raw: &raw::Route, action: Option<&Action>) -> Priority {
+        let built_in = matches!(action, Some(Action::Pool(_))).then_some(Priority::Normal);
+        let Some(priority) = self.choose(&raw.priority, None, built_in) else {
+            return Priority::Normal;
+        };
+        if let Some(Action::Redirect(_) | Action::Respond(_)) = action {
+            let problem = "is for requests that wait for an instance: these are answered here";
+            self.fault(
+                priority.place,
+                &priority.key,
+                problem,
+                "leave it out, or write pool = \"NAME\"",
+            );
+        }
+        priority.value
     }
 
     /// Notes a fault for every change to requests that go nowhere.

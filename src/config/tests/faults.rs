@@ -97,6 +97,11 @@ fn wrong_types_and_unknown_keys() {
             "7:13: pool.web.queue.max: must be a whole number, not a string; write 7 without quotes",
         ),
         ("queue.max = 1.5", "7:13: pool.web.queue.max: must be a whole number, not a fraction"),
+        ("queue.bytes = 7", "7:15: pool.web.queue.bytes: 7 has no unit; did you mean \"7B\"?"),
+        (
+            "queue.order = \"lifo\"",
+            "7:15: pool.web.queue.order: \"lifo\" is not one of \"fifo\", \"adaptive\"",
+        ),
         ("queue.maxx = 1", "7:7: pool.web.queue.maxx: unknown key; did you mean \"max\"?"),
         (
             "max_in_flight = 0",

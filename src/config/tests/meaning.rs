@@ -121,6 +121,10 @@ fn routes() {
             "9:18: route[1].method[2]: \"post\" is not in upper case; did you mean \"POST\"?",
         ),
         ("method = \"G T\"", "9:10: route[1].method: \"G T\" is not a method"),
+        (
+            "priority = \"hihg\"",
+            "9:12: route[1].priority: \"hihg\" is not one of \"high\", \"normal\", \"low\"; did you mean \"high\"?",
+        ),
         ("header = \"x\"", "9:10: route[1].header: must be a table, not a string"),
         ("header = { x = 1 }", "9:10: route[1].header: the value of x must be a string"),
         ("header = { \"x y\" = \"1\" }", "9:10: route[1].header: \"x y\" is not the name"),
@@ -145,6 +149,10 @@ fn routes() {
         (
             format!("{tcp}[[route]]\nlistener = \"t\"\npool = \"web\"\n"),
             vec!["9:12: route[1].listener: the listener \"t\" speaks tcp"],
+        ),
+        (
+            format!("{listener}[[route]]\nlistener = \"l\"\npriority = \"low\"\nrespond = {{}}\n"),
+            vec!["9:12: route[1].priority: is for requests that wait for an instance"],
         ),
         (
             // A listener whose name is wrong may be the one that a route means.

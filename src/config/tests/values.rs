@@ -7,7 +7,8 @@ use super::{PROVISIONED, SMALLEST, good};
 use crate::base::{PoolId, Share, ZoneId};
 use crate::config::{AccessTo, AdminBind, LogFormat, LogSettings, Origin, Setting, load};
 use crate::model::{
-    Balance, HealthCheck, HostPattern, Limit, Pool, Protocol, Provisioning, StopPolicy,
+    Balance, HealthCheck, HostPattern, Limit, Order, Pool, Priority, Protocol, Provisioning,
+    StopPolicy,
 };
 
 const fn secs(count: u64) -> Duration {
@@ -45,6 +46,7 @@ fn the_smallest_file_has_the_documented_defaults() {
     assert_eq!(pool.balance, Balance::LeastRequest);
     assert_eq!(pool.max_in_flight, Limit::AtMost(200));
     assert_eq!((pool.queue.max, pool.queue.timeout), (1_000, secs(5)));
+    assert_eq!((pool.queue.bytes, pool.queue.order), (16 << 20, Order::Adaptive));
     let t = pool.timeouts;
     assert_eq!(
         (t.connect, t.response, t.idle, t.tunnel),
@@ -154,6 +156,7 @@ fn routes() {
         method = "GET"
         header = {{ X-Canary = "1" }}
         pool = "web"
+        priority = "high"
         [[route]]
         listener = "0.0.0.0:8080"
         host = "API.example.com"
@@ -183,6 +186,7 @@ fn routes() {
     assert_eq!(routes[0].path_prefix, "/v1/");
     assert_eq!(routes[0].methods, ["GET"]);
     assert_eq!(routes[0].headers, [("x-canary".to_owned(), "1".to_owned())]);
+    assert_eq!((routes[0].priority, routes[1].priority), (Priority::High, Priority::Normal));
     assert_eq!(routes[1].listener.as_str(), "0.0.0.0:8080");
     assert_eq!(routes[1].path_prefix, "/");
     assert_eq!(routes[2].methods, ["GET", "M-SEARCH"]);
@@ -211,11 +215,12 @@ fn addresses_get_the_port_of_their_pool() {
 #[test]
 fn unusual_values() {
     let pool = web(&format!(
-        "{SMALLEST}max_in_flight = \"unlimited\"\nqueue.max = 0\nretry = {{ attempts = 0, budget = \"0%\" }}\n\
+        "{SMALLEST}max_in_flight = \"unlimited\"\nqueue = {{ max = 0, bytes = \"1KiB\", order = \"fifo\" }}\nretry = {{ attempts = 0, budget = \"0%\" }}\n\
          balance = \"random\"\ndrain_timeout = \"1h30m\"\nhealth = {{ type = \"none\" }}\n"
     ));
     assert_eq!(pool.max_in_flight, Limit::Unlimited);
     assert_eq!(pool.queue.max, 0);
+    assert_eq!((pool.queue.bytes, pool.queue.order), (1_024, Order::Fifo));
     assert_eq!((pool.retry.attempts, pool.retry.budget), (0, Share(0.0)));
     assert_eq!(pool.balance, Balance::Random);
     assert_eq!(pool.drain_timeout, secs(5_400));

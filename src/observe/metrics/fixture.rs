@@ -13,7 +13,7 @@ pub(crate) fn pool(name: &str) -> Pool {
     let second = Duration::from_secs(1);
     Pool {
         max_in_flight: Limit::AtMost(10),
-        queue: Queue { max: 10, timeout: second },
+        queue: Queue { max: 10, timeout: second, ..Queue::default() },
         drain_timeout: second,
         health: HealthSettings { interval: second, timeout: second, ..HealthSettings::default() },
         ..Pool::new(name.into())

@@ -285,14 +285,7 @@ impl Group {
 
     /// What an instance may have in flight: while it warms up, the same part of the limit.
     pub fn limit_of(&self, index: usize) -> Limit {
-        let ramp = self.members[index].vitals.ramp();
-        match self.limit {
-            Limit::AtMost(limit) if ramp < FULL => {
-                let part = (u64::from(limit) * u64::from(ramp)).div_ceil(u64::from(FULL));
-                Limit::AtMost((part as u32).max(1))
-            }
-            limit => limit,
-        }
+        limit_of(&self.members[index], self.limit)
     }
 
     /// Whether it has that part of its limit in flight.
@@ -354,6 +347,19 @@ impl Group {
             Way::PeakEwma => busy * member.vitals.cost.read(now),
             _ => busy,
         }
+    }
+}
+
+/// What an instance may have in flight where `limit` is for one that is warm: while it warms up, the
+/// same part of it.
+pub fn limit_of(instance: &Instance, limit: Limit) -> Limit {
+    let ramp = instance.vitals.ramp();
+    match limit {
+        Limit::AtMost(limit) if ramp < FULL => {
+            let part = (u64::from(limit) * u64::from(ramp)).div_ceil(u64::from(FULL));
+            Limit::AtMost((part as u32).max(1))
+        }
+        limit => limit,
     }
 }
 

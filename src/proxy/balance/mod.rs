@@ -27,8 +27,7 @@ mod turn;
 use crate::base::{Ms, ZoneId};
 use crate::model::Slot;
 
-pub use group::SCAN_UP_TO;
-pub use group::Cursor;
+pub use group::{Cursor, SCAN_UP_TO, limit_of};
 pub use key::{of_client, of_request};
 pub use learn::cost_of;
 pub use memory::Memory;

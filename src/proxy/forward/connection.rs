@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::base::Ms;
-use crate::model::{Listener, Rewrite};
+use crate::model::{Listener, Priority, Rewrite};
 use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::body::{BodyError, BodySink};
 use crate::proxy::forward::respond::Answer;
@@ -99,6 +99,7 @@ impl Connection<'_> {
                 .map(|field| RequestId::of(head, field, &mut self.worker.entropy.borrow_mut())),
             date: self.worker.date.get(),
             route,
+            priority: Priority::default(),
         }
     }
 

@@ -6,14 +6,15 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::model::Instance;
 use crate::model::cost::FAILURE;
+use crate::model::{Instance, Priority};
 use crate::observe::{Account, AnswerKind, FailReason, RefuseReason, RetryReason};
 use crate::proxy::balance::{self, Ask};
 use crate::proxy::forward::body::BodySource;
 use crate::proxy::forward::connection::{Connection, Ending, Responder, Tunnel};
 use crate::proxy::forward::respond::{self, Answer};
 use crate::proxy::forward::upstream_http1::{self, Attempt, Done, Failure};
+use crate::proxy::hold::line::Claim;
 use crate::proxy::lease;
 use crate::proxy::patience::Patience;
 use crate::proxy::rewrite::{Facts, RequestId, UNCHANGED};
@@ -44,7 +45,8 @@ pub async fn serve(
     };
     let rule = listener.routes.find(head);
     let route = rule.map_or(&UNCHANGED, |rule| &*rule.rewrite);
-    let facts = connection.facts(head, &listener.listener, route);
+    let priority = rule.map_or(Priority::default(), |rule| rule.priority);
+    let facts = Facts { priority, ..connection.facts(head, &listener.listener, route) };
     let account = &mut scratch.account;
     account.known_by(facts.request_id.as_ref().map(RequestId::as_bytes));
     account.routed(rule.map_or("", |rule| &rule.name));
@@ -88,8 +90,9 @@ pub async fn serve(
         }
         Err((reason, begun)) => {
             shard.count_failure(reason);
+            let queue = at.view().pool.queue;
             scratch.account.failed(reason.word());
-            match respond::for_failure(reason).filter(|_| !begun) {
+            match respond::for_failure(reason, queue.timeout).filter(|_| !begun) {
                 Some(ours) => {
                     Box::pin(answer(client, ours, &facts, &mut scratch.account)).await;
                     (Some(ours.status), early_unless_read(body))
@@ -180,8 +183,9 @@ async fn try_instances(
         let bound = cookie.and_then(|cookie| at.view().picker.bound(cookie));
         let ask = Ask { tried: &tried, avoid: avoid.as_ref(), hash, bound, now };
         let has_left = || body.has_left();
+        let claim = Claim { priority: facts.priority, bytes: held(head, body), picky: false };
         let patience = Patience::new(connection.timer, Duration::MAX, overdue_at).unless(&has_left);
-        let leased = lease::acquire(worker, at, &ask, &patience, &mut scratch.account).await;
+        let leased = lease::acquire(worker, at, &ask, claim, &patience, &mut scratch.account).await;
         let lease = leased.map_err(|reason| match &last {
             // Nobody is left to try: what counts is what the last one did.
             Some((failure, _)) if reason == FailReason::Connect => failure.reason(),
@@ -235,9 +239,17 @@ async fn try_instances(
             }
             tried.push(lease.instance().vitals.serial);
             avoid = Some(lease.instance().zone.clone());
+            // Those that went down with it are gone there. If the pool has left the config, the request
+            // ends with the pool that it came for.
+            lease::renew(worker, at);
         }
         last = Some((failure, reason));
     }
+}
+
+/// What a request holds while it waits, of its head and of a body that was gathered.
+fn held(head: &RequestHead, body: &impl BodySource) -> u64 {
+    (head.fields.bytes.len() + body.whole().map_or(0, <[u8]>::len)) as u64
 }
 
 /// A refused connection burdens nobody and is known at once, so it is not what attempts and budget

@@ -7,6 +7,8 @@
 //! it holds (301 and 308 for good, as with any server), and an operator who wants it otherwise sets
 //! `cache-control` among the response fields of the route.
 
+use std::time::Duration;
+
 use crate::model::{Page, Part, Redirect, Respond, Template, Variable};
 use crate::observe::{FailReason, RefuseReason};
 use crate::proxy::rewrite::{Edits, Facts, UNCHANGED};
@@ -31,8 +33,8 @@ pub enum Says<'a> {
     Wrong {
         /// One line for whoever reads it; says nothing about the inside.
         text: &'static str,
-        /// Trying again later may help.
-        retry_after: bool,
+        /// After so many seconds, trying again may help.
+        retry_after: Option<u64>,
     },
     /// What is asked for is elsewhere.
     Elsewhere(&'a Template),
@@ -41,11 +43,11 @@ pub enum Says<'a> {
 }
 
 const fn answer(status: u16, text: &'static str) -> Answer<'static> {
-    Answer { status, says: Says::Wrong { text, retry_after: false } }
+    Answer { status, says: Says::Wrong { text, retry_after: None } }
 }
 
-const fn later(text: &'static str) -> Answer<'static> {
-    Answer { status: 503, says: Says::Wrong { text, retry_after: true } }
+const fn later(text: &'static str, retry_after: u64) -> Answer<'static> {
+    Answer { status: 503, says: Says::Wrong { text, retry_after: Some(retry_after) } }
 }
 
 /// The answer of a route that sends clients elsewhere.
@@ -62,14 +64,16 @@ pub fn fixed(respond: &Respond) -> Answer<'_> {
     Answer { status: respond.status, says: Says::Page(respond.page.as_ref()) }
 }
 
-/// The answer to a request that could not be served; `None` where nobody is left to be answered.
-pub fn for_failure(reason: FailReason) -> Option<Answer<'static>> {
+/// The answer to a request that could not be served; `None` where nobody is left to be answered. What
+/// is shed may try again when nobody waits any more who waits now: that is after `queue_timeout`.
+pub fn for_failure(reason: FailReason, queue_timeout: Duration) -> Option<Answer<'static>> {
+    let turn = (queue_timeout.as_millis().div_ceil(1_000) as u64).max(1);
     Some(match reason {
-        FailReason::NoInstance => later("no instance is available"),
-        FailReason::QueueFull | FailReason::QueueTimeout => later("all instances are busy"),
+        FailReason::NoInstance => later("no instance is available", turn),
+        FailReason::QueueFull | FailReason::QueueTimeout => later("all instances are busy", turn),
         FailReason::Connect => answer(502, "no instance could be reached"),
         FailReason::ConnectTimeout => answer(504, "no instance could be reached in time"),
-        FailReason::Shortage => later("no connection can be made"),
+        FailReason::Shortage => later("no connection can be made", 1),
         FailReason::Reset => answer(502, "the instance closed the connection"),
         FailReason::BadResponse => answer(502, "the instance sent an invalid response"),
         FailReason::ResponseTimeout => answer(504, "the instance did not answer in time"),
@@ -138,12 +142,15 @@ pub fn write(answer: Answer<'_>, keep_alive: bool, facts: &Facts<'_>, out: &mut 
     out.extend_from_slice(b"\r\n");
     let content_type = body.map(|(content_type, _)| content_type.as_bytes());
     let forbidden = (answer.status >= 400).then_some(&b"no-store"[..]);
-    let soon = matches!(answer.says, Says::Wrong { retry_after: true, .. }).then_some(&b"1"[..]);
+    let retry_after = match answer.says {
+        Says::Wrong { retry_after: Some(seconds), .. } => Some(seconds.to_string()),
+        _ => None,
+    };
     for (name, value) in [
         ("date", Some(&facts.date[..])),
         ("content-type", content_type),
         ("cache-control", forbidden),
-        ("retry-after", soon),
+        ("retry-after", retry_after.as_ref().map(String::as_bytes)),
     ] {
         if let Some(value) = value
             && (is_ours(name) || !edits.drops(name.as_bytes()))

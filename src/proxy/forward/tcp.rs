@@ -18,6 +18,7 @@ use crate::proxy::forward::exchange::REFUSALS_MAX;
 use crate::proxy::forward::relay::{Relay, Unended};
 use crate::proxy::forward::tell::Trip;
 use crate::proxy::guest::Guest;
+use crate::proxy::hold::line::Claim;
 use crate::proxy::lease::{self, Lease};
 use crate::proxy::patience::Patience;
 use crate::proxy::snapshot::PoolAt;
@@ -137,7 +138,8 @@ async fn connect(
     loop {
         let now = worker.timers.now();
         let ask = Ask { tried: &tried, avoid: avoid.as_ref(), hash, bound: None, now };
-        let lease = lease::acquire(worker, &mut at, &ask, &patience, account).await?;
+        let claim = Claim::default();
+        let lease = lease::acquire(worker, &mut at, &ask, claim, &patience, account).await?;
         let view = at.view();
         let shard = &view.shared.meter.shards[worker.index];
         if !tried.is_empty() {

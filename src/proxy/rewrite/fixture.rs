@@ -47,6 +47,7 @@ pub(crate) fn facts<'a>(head: &'a RequestHead, listener: &'a Listener) -> Facts<
         request_id: None,
         date: *b"Sun, 06 Nov 1994 08:49:37 GMT",
         route: &UNCHANGED,
+        priority: crate::model::Priority::Normal,
     }
 }
 

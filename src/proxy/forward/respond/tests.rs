@@ -1,11 +1,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
 use crate::model::{FieldEdits, Listener, Rewrite};
 use crate::proxy::rewrite::fixture::{edits, facts, listener, request};
 use crate::proxy::wire::http1::parse_response;
 use crate::proxy::wire::{BodyLength, RequestHead, ResponseHead};
+
+/// How long one waits in the queue.
+const QUEUE: Duration = Duration::from_millis(2_500);
 
 fn of_route(response: &str) -> Rewrite {
     Rewrite { request: FieldEdits::default(), response: edits(response) }
@@ -42,7 +46,7 @@ fn value(head: &ResponseHead, name: &str) -> String {
 
 #[test]
 fn every_failure_is_a_valid_response_that_nobody_keeps() {
-    let failures = FailReason::ALL.into_iter().filter_map(for_failure);
+    let failures = FailReason::ALL.into_iter().filter_map(|reason| for_failure(reason, QUEUE));
     let heads = [HeadError::TooManyFields, HeadError::Version, HeadError::Malformed("x")];
     let others = [HEAD_TIMEOUT, TARGET_TOO_LONG, HEAD_TOO_LARGE, NO_ROUTE];
     let nobody = RequestHead::default();
@@ -52,7 +56,7 @@ fn every_failure_is_a_valid_response_that_nobody_keeps() {
         assert!(!head.keep_alive);
         let Says::Wrong { text: line, retry_after } = answer.says else { panic!("{answer:?}") };
         assert_eq!(body, format!("{line}\n"));
-        assert_eq!(value(&head, "retry-after"), if retry_after { "1" } else { "-" });
+        assert_eq!(value(&head, "retry-after"), retry_after.map_or("-".into(), |s| s.to_string()));
         assert_eq!(value(&head, "cache-control"), "no-store");
         assert_eq!(value(&head, "content-type"), "text/plain");
         assert_eq!(value(&head, "date"), "Sun, 06 Nov 1994 08:49:37 GMT");
@@ -61,9 +65,25 @@ fn every_failure_is_a_valid_response_that_nobody_keeps() {
 }
 
 #[test]
+fn what_is_shed_may_come_again_when_the_queue_has_turned_over() {
+    for (reason, timeout_ms, seconds) in [
+        (FailReason::QueueFull, 0, Some(1)),
+        (FailReason::QueueFull, 1_000, Some(1)),
+        (FailReason::QueueTimeout, 1_001, Some(2)),
+        (FailReason::NoInstance, 20_000, Some(20)),
+        (FailReason::Shortage, 20_000, Some(1)),
+        (FailReason::Connect, 20_000, None),
+    ] {
+        let answer = for_failure(reason, Duration::from_millis(timeout_ms)).expect("an answer");
+        let Says::Wrong { retry_after, .. } = answer.says else { panic!("{answer:?}") };
+        assert_eq!(retry_after, seconds, "{reason:?}");
+    }
+}
+
+#[test]
 fn a_page_takes_the_place_of_the_line_and_of_nothing_else() {
     let listener = busy_page();
-    let busy = for_failure(FailReason::QueueFull).expect("an answer");
+    let busy = for_failure(FailReason::QueueFull, QUEUE).expect("an answer");
     for (line, page, kept) in [
         ("GET / HTTP/1.1", "<p>busy</p>", "-"),
         ("GET / HTTP/1.0", "<p>busy</p>", "keep-alive"),
@@ -77,7 +97,7 @@ fn a_page_takes_the_place_of_the_line_and_of_nothing_else() {
         assert_eq!(value(&head, "content-type"), "text/html");
         assert_eq!(value(&head, "content-length"), "11", "{line}");
         assert_eq!(value(&head, "cache-control"), "no-store");
-        assert_eq!(value(&head, "retry-after"), "1");
+        assert_eq!(value(&head, "retry-after"), "3");
         assert_eq!(value(&head, "connection"), kept, "{line}");
         let (head, _, _) = written(busy, false, &facts);
         assert_eq!(value(&head, "connection"), "close");
@@ -94,12 +114,12 @@ fn a_route_edits_failures_but_not_what_makes_them_safe() {
     );
     let (head, listener) = (request("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), listener());
     let facts = Facts { route: &route, ..facts(&head, &listener) };
-    let busy = for_failure(FailReason::QueueFull).expect("an answer");
+    let busy = for_failure(FailReason::QueueFull, QUEUE).expect("an answer");
     let (_, text, _) = written(busy, true, &facts);
     assert_eq!(
         text,
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\n\
-         cache-control: no-store\r\nretry-after: 1\r\nx-frame-options: DENY\r\nx-id: 192.0.2.7\r\n\
+         cache-control: no-store\r\nretry-after: 3\r\nx-frame-options: DENY\r\nx-id: 192.0.2.7\r\n\
          content-length: 23\r\n\r\n"
     );
 }
