@@ -3,8 +3,8 @@
 //! Time alone does not warm everything: while an instance is seen to be cold, or was not seen to answer
 //! yet while others do, it stays where it is, for twice the window at most.
 //!
-//! Warmth rises from nothing to all within the window while an instance may take traffic, and falls as
-//! fast while it may not: a drain that is undone after two seconds costs two seconds. An instance takes
+//! Warmth rises from nothing to all within the window. One that only stands aside (it is drained, and
+//! that may be undone) runs on and keeps in step with its peers, for one window at most. An instance takes
 //! its warmth in comparison with the warmest of its pool, so nobody ramps where nobody is warm, and all
 //! ramps end when the last warm one leaves.
 
@@ -33,23 +33,35 @@ pub(super) struct Warmth {
     seen: bool,
     /// How many windows it may still be held up for.
     patience: f64,
+    /// How many it has stood aside for.
+    aside: f64,
 }
 
 impl Warmth {
     /// It has just started, or was broken.
-    pub const COLD: Self = Self { degree: 0.0, held: false, seen: false, patience: HELD_MOST };
+    pub const COLD: Self =
+        Self { degree: 0.0, held: false, seen: false, patience: HELD_MOST, aside: 0.0 };
     /// It ran before our time, for as long as anyone knows.
     pub const WARM: Self = Self { degree: 1.0, ..Self::COLD };
 
-    /// This share of the window has passed, in which it could take traffic or not.
-    pub fn pass(&mut self, share: f64, serving: bool) {
-        let holds = self.held && self.patience > 0.0 && self.degree < 1.0;
-        if serving && holds && share < 1.0 {
+    /// This share of the window has passed, in which it took traffic.
+    pub fn serve(&mut self, share: f64) {
+        self.aside = 0.0;
+        if self.held && self.patience > 0.0 && self.degree < 1.0 && share < 1.0 {
             self.patience -= share;
-            return;
+        } else {
+            self.degree = (self.degree + share).min(1.0);
         }
-        let change = if serving { share } else { -share };
-        self.degree = (self.degree + change).clamp(0.0, 1.0);
+    }
+
+    /// This share of the window has passed, in which it stood aside.
+    pub fn stand_aside(&mut self, share: f64) {
+        let aside = self.aside + share;
+        if aside < 1.0 {
+            *self = Self { degree: (self.degree + share).min(1.0), aside, ..*self };
+        } else {
+            *self = Self { aside, ..Self::COLD };
+        }
     }
 
     /// It is seen to be cold, or not to be.
@@ -92,7 +104,7 @@ mod tests {
     fn after(seconds: u64) -> u32 {
         let mut warmth = Warmth::COLD;
         let tick = share_of(Some(Duration::from_secs(60)), Duration::from_millis(100));
-        (0..seconds * 10).for_each(|_| warmth.pass(tick, true));
+        (0..seconds * 10).for_each(|_| warmth.serve(tick));
         (warmth.part(Warmth::WARM.strength()) * 100).div_ceil(FULL)
     }
 
@@ -107,17 +119,21 @@ mod tests {
     }
 
     #[test]
-    fn it_cools_as_it_warms() {
-        let mut warmth = Warmth::WARM;
-        for (share, serving, strength) in [
-            (0.1, false, 0.9),
-            (0.05, true, 0.95),
-            (0.5, true, 1.0),
-            (0.7, false, 0.3),
-            (9.0, false, 0.1),
+    fn who_stands_aside_keeps_in_step_for_one_window() {
+        let mut warmth = Warmth::COLD;
+        for (share, serves, strength) in [
+            (0.2, true, 0.2),
+            (0.3, false, 0.5),
+            (0.1, true, 0.6),
+            (0.9, false, 1.0),
+            (0.2, false, 0.1),
+            (0.4, false, 0.1),
             (0.4, true, 0.4),
         ] {
-            warmth.pass(share, serving);
+            match serves {
+                true => warmth.serve(share),
+                false => warmth.stand_aside(share),
+            }
             assert!((warmth.strength() - strength).abs() < 1e-9, "{warmth:?} for {strength}");
         }
     }
@@ -151,15 +167,15 @@ mod tests {
             assert_eq!(is_cold(mean_ms, usual_ms), cold, "{mean_ms} beside {usual_ms}");
         }
         let mut warmth = Warmth::COLD;
-        warmth.pass(0.25, true);
+        warmth.serve(0.25);
         warmth.see(true);
-        (0..199).for_each(|_| warmth.pass(0.01, true));
+        (0..199).for_each(|_| warmth.serve(0.01));
         assert_eq!(warmth.strength(), 0.25);
         warmth.see(false);
-        warmth.pass(0.25, true);
+        warmth.serve(0.25);
         assert_eq!(warmth.strength(), 0.5);
         warmth.see(true);
-        (0..50).for_each(|_| warmth.pass(0.01, true));
+        (0..50).for_each(|_| warmth.serve(0.01));
         assert!(warmth.strength() > 0.95, "its patience is over: {warmth:?}");
 
         let mut unasked = Warmth::COLD;
@@ -182,7 +198,7 @@ mod tests {
     #[test]
     fn without_a_window_it_is_warm_at_once() {
         let mut warmth = Warmth::COLD;
-        warmth.pass(share_of(None, Duration::ZERO), true);
+        warmth.serve(share_of(None, Duration::ZERO));
         assert_eq!(warmth, Warmth::WARM);
     }
 }

@@ -122,9 +122,15 @@ impl Member {
 
     /// This share of the slow start has passed. Says how strong it is, if it takes traffic.
     pub fn pass(&mut self, share: f64) -> Option<f64> {
-        let serving = self.is_serving();
-        self.traffic.warmth.pass(share, serving);
-        serving.then(|| self.traffic.warmth.strength())
+        if self.is_serving() {
+            self.traffic.warmth.serve(share);
+            return Some(self.traffic.warmth.strength());
+        }
+        // Who is not up has not begun to warm up.
+        if self.ward.health() == Health::Up && !self.is_ejected() {
+            self.traffic.warmth.stand_aside(share);
+        }
+        None
     }
 
     /// Begins a new second; the mean time to its answers in the last one, in milliseconds, if there were
