@@ -105,7 +105,9 @@ impl Scaler {
         let fresh = self.fresh(scaling, machines, capabilities, &mut members);
         let found = self.trouble.assess(now, &members);
         let scaling = &self.law.in_force(moment, scaling);
-        let mut zones = self.zones(now, &members, sight, capabilities, scaling, fresh.units);
+        let strict = scaling.zone_balance == ZoneBalance::Strict;
+        let zones = self.zones(now, &members, sight, capabilities);
+        let mut zones = zones.launching(fresh.units, strict);
         let count = Count::of(&members, self.orders.unseen_units(), found.stranded);
         self.law.ingest(moment, &sight.windows, &count.presence(), scaling);
         let mut facts = self.facts(scaling, count, capabilities, fresh.units);
@@ -258,17 +260,14 @@ impl Scaler {
         members: &[Member<'_>],
         sight: &Sight,
         capabilities: &Capabilities,
-        scaling: &Scaling,
-        unit: u32,
     ) -> Zones {
         let usable = |zone: &ZoneId| {
             self.orders.open(now, zone)
                 && !self.trouble.avoids(zone)
                 && !sight.row.evacuated.contains(zone)
         };
-        let strict = scaling.zone_balance == ZoneBalance::Strict;
         let unseen = |zone: &ZoneId| self.orders.unseen_in(zone);
-        Zones::count(&capabilities.zones, members, usable, unseen).launching(unit, strict)
+        Zones::count(&capabilities.zones, members, usable, unseen)
     }
 
     /// The cheapest way to more: what drains serves again.

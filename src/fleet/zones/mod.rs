@@ -1,6 +1,6 @@
 //! Zones, as traffic sees them. Everything here is pure.
 //!
-//! - [`plan`]: which zones new requests of a pool go to, and when the pool is in panic.
+//! - [`mod@plan`]: which zones new requests of a pool go to, and when the pool is in panic.
 //! - [`loss`]: when a zone that loses most of its instances at once counts as lost.
 //! - [`headroom`]: what would be short without a zone, before an operator evacuates it.
 //!

@@ -276,7 +276,7 @@ fn an_evacuation_holds_back_new_requests_only_and_keeps_the_three_truths_apart()
     assert_eq!(admins(&mut world), "draining evacuated enabled enabled");
     assert!(world.rows().iter().all(|row| row.standing.health == Health::Up));
     assert_eq!(world.census().zone_state(&a), ZoneState::Evacuated);
-    assert_eq!(world.census().pools[0].evacuated, [a.clone()]);
+    assert_eq!(world.census().pools[0].evacuated, std::slice::from_ref(&a));
     // It is probed on, and what operators say of instances goes on as well.
     world.run(20 * SECOND, |id| if id == "a2" { REFUSED } else { PASS });
     world.membership.set_admin(&web, &"a1".into(), Admin::Enabled).expect("there");
