@@ -34,7 +34,7 @@ impl Scalar for HashKey {
             Some(("cookie", name)) => Ok(Self::Cookie(named(name)?)),
             _ => Err(Wrong {
                 problem: format!("{text:?} is not one of {listed}"),
-                hint: did_you_mean(text, FORMS.into_iter()),
+                hint: did_you_mean(text, FORMS),
             }),
         }
     }

@@ -76,7 +76,7 @@ fn wrong_types_and_unknown_keys() {
         ),
         (
             "balance = \"least-requests\"",
-            "7:11: pool.web.balance: \"least-requests\" is not one of \"round-robin\", \"least-request\", \"random\"; did you mean \"least-request\"?",
+            "7:11: pool.web.balance: \"least-requests\" is not one of \"round-robin\", \"least-request\", \"random\", \"peak-ewma\", \"maglev\", \"ring\"; did you mean \"least-request\"?",
         ),
         (
             "balance = \"mgalev\"",
