@@ -209,7 +209,6 @@ fn pool(row: &PoolRow, queues: &[(PoolId, u32)], with_responses: bool) -> Pool {
 
 fn instance(row: &InstanceRow, with_responses: bool) -> Instance {
     let InstanceRow { instance, standing, .. } = row;
-    let (eligible, why) = standing.verdict();
     let [failed, informational, success, redirection, client_error, server_error] =
         instance.vitals.responses();
     Instance {
@@ -220,8 +219,8 @@ fn instance(row: &InstanceRow, with_responses: bool) -> Instance {
         health: standing.health.word().to_owned(),
         admin: standing.admin.word().to_owned(),
         life: standing.life.word().to_owned(),
-        eligible,
-        why: why.to_owned(),
+        eligible: standing.eligible(),
+        why: row.why().to_owned(),
         in_flight: instance.vitals.in_flight(),
         protected: false,
         responses: with_responses.then_some(Responses {

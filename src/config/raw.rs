@@ -266,6 +266,7 @@ tables! {
         kind = "type": Given<CheckKind>,
         url_path = "path": Given<UrlPath>,
         interval: Given<Period>,
+        serving_interval: Given<Period>,
         timeout: Given<Period>,
         rise: Given<Positive>,
         fall: Given<Positive>,

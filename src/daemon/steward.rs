@@ -370,6 +370,9 @@ fn log_change(change: &Change, metrics: &Metrics) {
         Change::Lingers { pool, instance, zone, why } => {
             tracing::info!(%pool, %instance, %zone, why, "an instance does not pass its probes yet");
         }
+        Change::Spared { pool, instance, zone, why } => {
+            tracing::warn!(%pool, %instance, %zone, why, "an instance stays up");
+        }
         Change::Added { pool, instance, zone, address } => {
             tracing::info!(%pool, %instance, %zone, %address, "instance added");
         }

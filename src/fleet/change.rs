@@ -34,6 +34,18 @@ pub enum Change {
         /// What became of the last probe.
         why: String,
     },
+    /// Failing probes would have brought an instance down, but it is one of the last that serve;
+    /// told once.
+    Spared {
+        /// In this pool.
+        pool: PoolId,
+        /// This instance.
+        instance: InstanceId,
+        /// In this zone.
+        zone: ZoneId,
+        /// In words for an operator.
+        why: String,
+    },
     /// An instance with an address is there that was not.
     Added {
         /// In this pool.

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::base::{InstanceId, Ms, PoolId, ZoneId};
 use crate::fleet::change::{Change, HealthChange};
-use crate::fleet::health::{Turn, Ward};
-use crate::fleet::order::{ProbeError, ProbeOrder, Way};
+use crate::fleet::health::{Evidence, Turn, Ward};
+use crate::fleet::order::{ProbeError, ProbeOrder};
 use crate::model::{
-    Admin, Health, HealthSettings, Instance, InstanceRow, Life, Pool, Said, Standing,
+    Admin, Health, HealthSettings, Instance, InstanceRow, Life, Pool, Said, Standing, Vitals,
 };
 
 /// The name of an instance among all pools.
@@ -68,7 +68,14 @@ pub(super) struct Books {
     pub ready: bool,
     /// Serials of those in the first round that have not answered yet.
     pub first_round: BTreeSet<u64>,
+    /// When the last newcomer is first asked, and how many are at that moment.
+    newcomers: (Ms, u32),
 }
+
+/// So many newcomers are asked at once; the next come this much later. A thousand that come with a
+/// config are no burst, and known in two seconds.
+const NEWCOMERS: u32 = 64;
+const NEWCOMERS_PAUSE: Duration = Duration::from_millis(100);
 
 impl Books {
     /// An operator says this of the instance.
@@ -111,6 +118,18 @@ impl Books {
         }
     }
 
+    /// When one that comes now is first asked: at once, unless many come at a time.
+    fn first_probe(&mut self, now: Ms) -> Ms {
+        let (at, count) = &mut self.newcomers;
+        if *at < now {
+            (*at, *count) = (now, 0);
+        } else if *count == NEWCOMERS {
+            (*at, *count) = (*at + NEWCOMERS_PAUSE, 0);
+        }
+        *count += 1;
+        *at
+    }
+
     /// The first round of probes ends when nobody in it is left to answer.
     pub fn note_ready(&mut self) {
         if !self.ready && self.first_round.is_empty() {
@@ -130,7 +149,9 @@ impl Member {
         settings: &HealthSettings,
         books: &mut Books,
     ) -> Self {
-        let ward = Ward::new(now, &id, settings, origin == Origin::Provisioned);
+        let vitals: Arc<Vitals> = Arc::default();
+        let first = books.first_probe(now);
+        let ward = Ward::new(first, vitals.serial, settings, origin == Origin::Provisioned);
         let served = ward.health() == Health::Up;
         let serving = served || origin == Origin::Static;
         let instance = Arc::new(Instance {
@@ -139,7 +160,7 @@ impl Member {
             zone: site.zone.clone(),
             address: site.address,
             weight: site.weight,
-            vitals: Arc::default(),
+            vitals,
         });
         if !books.ready {
             books.first_round.insert(instance.vitals.serial);
@@ -195,25 +216,30 @@ impl Member {
         });
     }
 
-    /// The probe that is due now.
-    pub fn ask(&mut self, pool: &Pool) -> ProbeOrder {
+    /// The probe that is due now, unless live traffic makes it needless.
+    pub fn ask(&mut self, now: Ms, pool: &Arc<Pool>, books: &mut Books) -> Option<ProbeOrder> {
         self.entered = None;
+        let evidence = Evidence::of(&self.instance.vitals);
+        if self.ward.postpone(now, &pool.health, evidence) {
+            self.enter(books);
+            return None;
+        }
         let asked = self.ward.start(&pool.health);
-        ProbeOrder {
+        Some(ProbeOrder {
             instance: Arc::clone(&self.instance),
-            check: pool.health.check.clone(),
-            way: Way::of(pool),
+            pool: Arc::clone(pool),
             timeout: asked.timeout,
             lane: asked.lane,
             number: asked.number,
-        }
+        })
     }
 
-    /// The result of a probe, if it is the one that counts.
+    /// The result of a probe, if it is the one that counts. `among_last` says that without it the
+    /// pool would have too few left.
     pub fn handle_probe(
         &mut self,
         now: Ms,
-        settings: &HealthSettings,
+        among_last: bool,
         order: &ProbeOrder,
         outcome: &Result<Duration, ProbeError>,
         books: &mut Books,
@@ -225,7 +251,21 @@ impl Member {
         {
             return;
         }
-        let turn = self.ward.handle_result(now, settings, vitals.is_suspect(), outcome);
+        let settings = &order.pool.health;
+        let evidence = Evidence { among_last, ..Evidence::of(&vitals) };
+        let spared = self.ward.spared().map(str::to_owned);
+        let turn = self.ward.handle_result(now, settings, evidence, outcome);
+        if self.ward.spared() != spared.as_deref() {
+            books.changed = true;
+        }
+        if let (None, Some(why)) = (spared, self.ward.spared()) {
+            books.changes.push(Change::Spared {
+                pool: self.instance.pool.clone(),
+                instance: self.instance.id.clone(),
+                zone: self.instance.zone.clone(),
+                why: why.to_owned(),
+            });
+        }
         if !matches!(outcome, Err(ProbeError::Local(_))) {
             vitals.clear_suspicion();
         }
@@ -327,8 +367,19 @@ impl Member {
 
     /// As the census has it.
     pub fn row(&self, admin: Admin) -> InstanceRow {
-        let standing = Standing { health: self.ward.health(), admin, life: self.life };
-        InstanceRow::new(Arc::clone(&self.instance), standing)
+        let note = self.ward.spared().map(Arc::from);
+        InstanceRow { note, ..InstanceRow::new(Arc::clone(&self.instance), self.standing(admin)) }
+    }
+
+    /// Its three truths, with what an operator says.
+    pub fn standing(&self, admin: Admin) -> Standing {
+        Standing { health: self.ward.health(), admin, life: self.life }
+    }
+
+    /// Whether nothing but what it answers to probes keeps traffic away from it.
+    #[expect(dead_code, reason = "for panic mode")]
+    pub fn only_probes_object(&self) -> bool {
+        !self.failed && self.ward.only_probes_object()
     }
 
     /// Whether probes mean anything: not any more when it is broken or about to go.

@@ -248,7 +248,8 @@ impl Membership {
             && first.key().0 <= now
         {
             let (pool, id) = first.remove();
-            orders.extend(self.pools.get_mut(&pool).and_then(|roster| roster.ask(&id)));
+            let roster = self.pools.get_mut(&pool);
+            orders.extend(roster.and_then(|roster| roster.ask(now, &id, &mut self.books)));
         }
         orders
     }

@@ -33,5 +33,5 @@ mod roster;
 pub use change::{Change, HealthChange};
 pub use health::Ward;
 pub use membership::{Membership, NotSized, Unknown};
-pub use order::{Lane, ProbeError, ProbeOrder, ProbeResult, Way};
+pub use order::{Lane, ProbeError, ProbeOrder, ProbeResult};
 pub use probe::Prober;

@@ -1,52 +1,25 @@
 //! What the membership asks of the prober, and what it hears back.
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::unit::print_duration;
-use crate::model::{HealthCheck, Instance, Pool, ProxyVersion, SocketOptions};
+use crate::model::{Instance, Pool};
 
 /// One probe to be made.
 #[derive(Clone, Debug)]
 pub struct ProbeOrder {
     /// Who is asked.
     pub instance: Arc<Instance>,
-    /// What is asked.
-    pub check: HealthCheck,
-    /// How it is connected to.
-    pub way: Way,
+    /// Its pool as it was when the probe was ordered: what is asked, and how it is connected to.
+    pub pool: Arc<Pool>,
     /// How long the answer may take, from the moment the probe starts.
     pub timeout: Duration,
     /// Which others it may have to wait for.
     pub lane: Lane,
     /// Tells it from earlier probes of the same instance, whose results no longer count.
     pub number: u64,
-}
-
-/// How the pool's traffic reaches its instances: a probe that came another way would show nothing of
-/// the one that matters.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Way {
-    /// Where connections come from.
-    pub source: Option<IpAddr>,
-    /// Options of their sockets.
-    pub socket: SocketOptions,
-    /// What they begin with. A probe is on nobody's behalf, and says so.
-    pub proxy_protocol: Option<ProxyVersion>,
-}
-
-impl Way {
-    /// As the pool is configured.
-    pub fn of(pool: &Pool) -> Self {
-        let upstream = &pool.upstream;
-        Self {
-            source: upstream.source,
-            socket: upstream.socket,
-            proxy_protocol: upstream.proxy_protocol,
-        }
-    }
 }
 
 /// Probes wait for a free socket only behind others of their lane, so that a zone that hangs in
@@ -112,4 +85,11 @@ pub enum ProbeError {
     /// This node could not make the probe; that says nothing about the instance.
     #[error("the probe could not be made on this node: {0}")]
     Local(String),
+}
+
+impl ProbeError {
+    /// Whether the instance answered, if with the wrong thing: it can be reached.
+    pub fn is_answer(&self) -> bool {
+        matches!(self, Self::Status(_) | Self::NotHttp)
+    }
 }

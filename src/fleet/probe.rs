@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time;
 
 use crate::base::Clock;
-use crate::fleet::order::{Lane, ProbeError, ProbeOrder, ProbeResult, Way};
+use crate::fleet::order::{Lane, ProbeError, ProbeOrder, ProbeResult};
 use crate::model::HealthCheck;
 use crate::net::{dial, proxy_protocol};
 
@@ -64,7 +64,7 @@ impl Prober {
 pub async fn probe(clock: Clock, order: &ProbeOrder) -> Result<Duration, ProbeError> {
     let (start, timeout) = (clock.elapsed(), order.timeout);
     let asked = async {
-        match &order.check {
+        match &order.pool.health.check {
             HealthCheck::None => Ok(None),
             HealthCheck::Tcp => greet(order).await.map(Some),
             HealthCheck::Http { path } => get(order, path).await.map(Some),
@@ -102,8 +102,8 @@ struct Answer {
 
 /// A connection like those of the pool's traffic, and what is to be sent on it first.
 async fn connect(order: &ProbeOrder) -> Result<(TcpStream, Vec<u8>), ProbeError> {
-    let Way { source, socket, proxy_protocol } = &order.way;
-    let dialed = dial::connect(order.instance.address, *source, socket).await;
+    let upstream = &order.pool.upstream;
+    let dialed = dial::connect(order.instance.address, upstream.source, &upstream.socket).await;
     let stream = dialed.map_err(|error| match Errno::from_io_error(&error) {
         Some(Errno::CONNREFUSED) => ProbeError::Refused,
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL) => {
@@ -112,8 +112,8 @@ async fn connect(order: &ProbeOrder) -> Result<(TcpStream, Vec<u8>), ProbeError>
         _ => ProbeError::Connect(error.kind()),
     })?;
     let mut first = Vec::new();
-    if let Some(version) = proxy_protocol {
-        proxy_protocol::write(*version, None, &mut first);
+    if let Some(version) = upstream.proxy_protocol {
+        proxy_protocol::write(version, None, &mut first);
     }
     Ok((stream, first))
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 use crate::base::{InstanceId, Ms, ZoneId};
 use crate::fleet::member::{Books, Member, Origin, Site};
 use crate::fleet::order::{ProbeError, ProbeOrder};
-use crate::model::{Admin, Life, Machine, MachineState, Pool, PoolRow, Scaling, TrafficPlan};
+use crate::model::{
+    Admin, Health, Life, Machine, MachineState, Pool, PoolRow, Scaling, Standing, TrafficPlan,
+};
 
 /// The instances of one pool.
 #[derive(Debug)]
@@ -157,8 +159,8 @@ impl Roster {
     }
 
     /// The probe of this instance that is due now.
-    pub fn ask(&mut self, id: &InstanceId) -> Option<ProbeOrder> {
-        Some(self.members.get_mut(id)?.ask(&self.pool))
+    pub fn ask(&mut self, now: Ms, id: &InstanceId, books: &mut Books) -> Option<ProbeOrder> {
+        self.members.get_mut(id)?.ask(now, &self.pool, books)
     }
 
     /// A probe was made.
@@ -169,9 +171,33 @@ impl Roster {
         outcome: &Result<Duration, ProbeError>,
         books: &mut Books,
     ) {
-        if let Some(member) = self.members.get_mut(&order.instance.id) {
-            member.handle_probe(now, &self.pool.health, order, outcome, books);
+        let id = &order.instance.id;
+        let among_last = outcome.is_err() && self.is_among_last(id, books);
+        if let Some(member) = self.members.get_mut(id) {
+            member.handle_probe(now, among_last, order, outcome, books);
         }
+    }
+
+    /// Whether this instance is up, and without it fewer would be than the pool must have to do
+    /// without those that fail their probes. Who boots, leaves or is kept out by an operator does
+    /// not count.
+    fn is_among_last(&self, id: &InstanceId, books: &Books) -> bool {
+        let is_up = |member: &Member| member.standing(Admin::Enabled).health == Health::Up;
+        if !self.members.get(id).is_some_and(is_up) {
+            return false;
+        }
+        let said = books.admin.get(&self.pool.id);
+        let counts = |(id, member): &(&InstanceId, &Member)| {
+            let admin = said.and_then(|said| said.get(*id)).copied().unwrap_or(Admin::Enabled);
+            let standing = Standing { health: Health::Up, ..member.standing(admin) };
+            standing.eligible() && member.life != Life::Booting
+        };
+        let (mut all, mut left) = (0_u32, 0_u32);
+        for (other, member) in self.members.iter().filter(counts) {
+            all += 1;
+            left += u32::from(other != id && is_up(member));
+        }
+        left == 0 || f64::from(left) < self.pool.zones.panic_below.0 * f64::from(all)
     }
 
     /// Looks for instances that traffic waits for in vain.

@@ -45,12 +45,19 @@ pub struct InstanceRow {
     pub standing: Standing,
     /// Only probes speak against it, and the pool is in panic: it gets traffic all the same.
     pub in_panic: bool,
+    /// What an operator should know beside the standing.
+    pub note: Option<Arc<str>>,
 }
 
 impl InstanceRow {
     /// An instance with its three truths.
     pub fn new(instance: Arc<Instance>, standing: Standing) -> Self {
-        Self { instance, standing, in_panic: false }
+        Self { instance, standing, in_panic: false, note: None }
+    }
+
+    /// Whether new traffic may go there and why (not), in words for an operator.
+    pub fn why(&self) -> &str {
+        self.note.as_deref().unwrap_or(self.standing.verdict().1)
     }
 
     /// Whether new traffic may go there.

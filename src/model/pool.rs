@@ -160,6 +160,8 @@ pub struct Health {
     pub check: HealthCheck,
     /// How often, while nothing changes.
     pub interval: Duration,
+    /// How often one is asked that answers live requests well; not shorter than the interval.
+    pub serving_interval: Duration,
     /// How long an answer may take; not longer than the interval.
     pub timeout: Duration,
     /// Passes in a row until a down instance is up.
@@ -173,6 +175,7 @@ impl Default for Health {
         Self {
             check: HealthCheck::Tcp,
             interval: Duration::from_secs(5),
+            serving_interval: Duration::from_secs(20),
             timeout: Duration::from_secs(2),
             rise: 2,
             fall: 3,

@@ -17,6 +17,7 @@ mod load;
 mod operator;
 mod origin;
 mod patience;
+mod probes;
 mod proxy_protocol;
 mod reasons;
 mod retry;

@@ -17,6 +17,9 @@ use crate::model::{
 
 use super::{Compiler, first_written};
 
+/// An instance that answers live requests well is probed this many times more rarely.
+const SERVING_INTERVALS: u32 = 4;
+
 impl Compiler<'_> {
     pub(super) fn pools(&mut self, file: &File, listeners: &[Listener]) -> Vec<Arc<Pool>> {
         let base = &file.defaults.pool;
@@ -166,9 +169,24 @@ impl Compiler<'_> {
             );
             self.fault(place, key, problem, "a probe must end before the next one starts");
         }
+        let seldom = Period(SERVING_INTERVALS * interval);
+        let serving_interval = self.pick(&raw.serving_interval, &base.serving_interval, seldom).0;
+        if serving_interval < interval {
+            let written =
+                [&raw.serving_interval, &base.serving_interval, &raw.interval, &base.interval];
+            let (place, key) =
+                first_written(&written).unwrap_or((raw.table.place, &raw.table.path));
+            let problem = format!(
+                "the serving_interval {} is shorter than the interval {}",
+                serving_interval.print(),
+                interval.print()
+            );
+            self.fault(place, key, problem, "it is for fewer probes; the same turns it off");
+        }
         HealthSettings {
             check,
             interval,
+            serving_interval,
             timeout,
             rise: self.pick(&raw.rise, &base.rise, Positive(2)).0,
             fall: self.pick(&raw.fall, &base.fall, Positive(3)).0,

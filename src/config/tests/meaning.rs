@@ -245,6 +245,12 @@ fn health() {
     );
     check_pool("health = { type = \"none\", timeout = \"10s\" }", &[]);
     check_pool(
+        "health = { serving_interval = \"4s\" }",
+        &[
+            "7:31: pool.web.health.serving_interval: the serving_interval \"4s\" is shorter than the interval \"5s\"",
+        ],
+    );
+    check_pool(
         "health = { path = \"/healthz\" }",
         &["7:19: pool.web.health.path: is only for checks by HTTP; add type = \"http\""],
     );

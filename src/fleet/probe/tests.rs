@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::model::{Instance, ProxyVersion, SocketOptions};
+use crate::model::{HealthSettings, Instance, Pool, ProxyVersion, UpstreamSettings};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -21,8 +21,15 @@ fn order(address: SocketAddr, check: HealthCheck, timeout: Duration) -> ProbeOrd
         weight: 1,
         vitals: Arc::default(),
     };
-    let (instance, way) = (Arc::new(instance), Way::default());
-    ProbeOrder { instance, check, way, timeout, lane: Lane::Steady, number: 1 }
+    let health = HealthSettings { check, ..HealthSettings::default() };
+    let pool = Arc::new(Pool { health, ..Pool::new("p".into()) });
+    ProbeOrder { instance: Arc::new(instance), pool, timeout, lane: Lane::Steady, number: 1 }
+}
+
+/// The same, of a pool whose instances are connected to so.
+fn by(upstream: UpstreamSettings, order: ProbeOrder) -> ProbeOrder {
+    let pool = Arc::new(Pool { upstream, ..Pool::clone(&order.pool) });
+    ProbeOrder { pool, ..order }
 }
 
 async fn asked(
@@ -164,7 +171,7 @@ async fn a_connection_that_the_instance_keeps_open_ends_in_a_reset() {
         let order = order(address, check, LONG);
         let server = async {
             let (mut stream, _) = listener.accept().await.expect("a connection");
-            if order.check != HealthCheck::Tcp {
+            if order.pool.health.check != HealthCheck::Tcp {
                 read_head(&mut stream).await;
                 stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("an answer");
             }
@@ -185,17 +192,19 @@ async fn probes_come_as_the_traffic_of_the_pool_does() {
     {
         for check in [HealthCheck::Tcp, http()] {
             let (listener, address) = listener().await;
-            let way = Way {
-                source: Some([127, 0, 0, 9].into()),
-                socket: SocketOptions::default(),
-                proxy_protocol: Some(version),
-            };
-            let order = ProbeOrder { way, ..order(address, check, LONG) };
+            let order = by(
+                UpstreamSettings {
+                    source: Some([127, 0, 0, 9].into()),
+                    proxy_protocol: Some(version),
+                    ..UpstreamSettings::default()
+                },
+                order(address, check, LONG),
+            );
             let server = async {
                 let (mut stream, peer) = listener.accept().await.expect("a connection");
                 let mut told = vec![0; first.len()];
                 stream.read_exact(&mut told).await.expect("a header");
-                if order.check != HealthCheck::Tcp {
+                if order.pool.health.check != HealthCheck::Tcp {
                     let head = read_head(&mut stream).await;
                     assert!(head.starts_with("GET /healthz HTTP/1.1\r\n"), "{head}");
                     stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("an answer");
@@ -212,8 +221,9 @@ async fn probes_come_as_the_traffic_of_the_pool_does() {
 #[tokio::test]
 async fn a_source_that_is_not_ours_is_no_fault_of_the_instance() {
     let (_listener, address) = listener().await;
-    let way = Way { source: Some([192, 0, 2, 1].into()), ..Way::default() };
-    let order = ProbeOrder { way, ..order(address, HealthCheck::Tcp, LONG) };
+    let source = Some([192, 0, 2, 1].into());
+    let upstream = UpstreamSettings { source, ..UpstreamSettings::default() };
+    let order = by(upstream, order(address, HealthCheck::Tcp, LONG));
     let outcome = probe(Clock::start(), &order).await;
     assert!(matches!(outcome, Err(ProbeError::Local(_))), "{outcome:?}");
 }

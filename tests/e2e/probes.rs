@@ -1,0 +1,103 @@
+//! Active health checks, as instances see them and as traffic feels them.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::daemon::{Daemon, eventually, free_address};
+use crate::http::{OK, exchange, status};
+use crate::origin::Origin;
+
+const SOON: Duration = Duration::from_secs(15);
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+/// A pool `p` of these, with a quick check by HTTP and more of `health`.
+fn start(bind: SocketAddr, instances: &[SocketAddr], health: &str) -> Daemon {
+    let instances: Vec<_> =
+        instances.iter().map(|address| format!("{{ address = \"{address}\" }}")).collect();
+    Daemon::start(&format!(
+        "[[listener]]\nbind = \"{bind}\"\npool = \"p\"\n[pool.p]\ninstances = [{}]\n\
+         [pool.p.health]\ntype = \"http\"\npath = \"/healthz\"\ninterval = \"200ms\"\n\
+         timeout = \"100ms\"\n{health}",
+        instances.join(", ")
+    ))
+}
+
+/// Answers at once, but probes only until `hangs`; counts them.
+fn hanging(hangs: &Arc<AtomicBool>, probes: &Arc<AtomicU64>) -> Origin {
+    let (hangs, probes) = (Arc::clone(hangs), Arc::clone(probes));
+    Origin::start(move |peer| {
+        while let Some(request) = peer.request() {
+            let is_probe = request.starts_with(b"GET /healthz");
+            probes.fetch_add(u64::from(is_probe), Ordering::Relaxed);
+            if is_probe && hangs.load(Ordering::Relaxed) {
+                // Until the probe gives up.
+                let _ = peer.request();
+                return;
+            }
+            if peer.stream.write_all(OK).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn probes_that_all_time_out_cost_no_request() {
+    let (hangs, probes) = (Arc::default(), Arc::default());
+    let origins = [hanging(&hangs, &probes), hanging(&hangs, &probes)];
+    let bind = free_address();
+    let daemon = start(bind, &origins.each_ref().map(|origin| origin.address), "");
+    eventually("both are up", SOON, || (daemon.eligible("p") == 2).then_some(()));
+    hangs.store(true, Ordering::Relaxed);
+    let get = || assert_eq!(status(&exchange(bind, GET)), "200");
+    let why = eventually("one of them is held", SOON, || {
+        (0..10).for_each(|_| get());
+        let instances = daemon.instances("p");
+        let held =
+            |one: &&serde_json::Value| one["why"].as_str()?.contains("among the last").into();
+        let held = instances.iter().find(|one| held(one) == Some(true))?;
+        (daemon.eligible("p") == 1).then(|| held["why"].as_str().expect("text").to_owned())
+    });
+    assert_eq!(
+        why,
+        "its probes fail (no answer within 100ms), but it serves traffic and is among the last"
+    );
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        get();
+    }
+    assert_eq!(daemon.eligible("p"), 1);
+    assert_eq!(daemon.log().matches("an instance stays up").count(), 1, "{}", daemon.log());
+    assert_eq!(daemon.metric("tidegate_failures_total", ""), 0.0);
+    hangs.store(false, Ordering::Relaxed);
+    eventually("both are well", SOON, || {
+        daemon.instances("p").iter().all(|one| one["why"] == "up").then_some(())
+    });
+}
+
+#[test]
+fn traffic_takes_the_place_of_probes() {
+    let (hangs, probes) = (Arc::default(), Arc::<AtomicU64>::default());
+    let origin = hanging(&hangs, &probes);
+    let bind = free_address();
+    let daemon = start(bind, &[origin.address], "serving_interval = \"2s\"\n");
+    eventually("it is up", SOON, || (daemon.eligible("p") == 1).then_some(()));
+    let during = |busy: bool| {
+        let (before, until) =
+            (probes.load(Ordering::Relaxed), Instant::now() + Duration::from_secs(4));
+        while Instant::now() < until {
+            if busy {
+                assert_eq!(status(&exchange(bind, GET)), "200");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        probes.load(Ordering::Relaxed) - before
+    };
+    let (idle, busy) = (during(false), during(true));
+    assert!((10..=21).contains(&idle), "every 200 ms: {idle}");
+    assert!(busy * 10 <= idle * 3, "{busy} with traffic, {idle} without");
+}
