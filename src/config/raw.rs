@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 use crate::base::{Cron, Share};
 use crate::config::bound::{Bytes, Count, OrAuto, OrLearn, OrOff, OrUnlimited, Span};
 use crate::config::fault::Place;
+use crate::config::health::{BodyText, Host, Statuses};
 use crate::config::http::{
     ErrorStatus, FieldName, FieldValue, Fields, Location, MediaType, Method, RedirectStatus,
     RequestIdField,
@@ -264,7 +265,13 @@ tables! {
     Health {
         table: Whole,
         kind = "type": Given<CheckKind>,
+        method: Given<Method>,
         url_path = "path": Given<UrlPath>,
+        host: Given<Host>,
+        headers: Given<Fields>,
+        status: Given<List<Statuses>>,
+        body: Given<BodyText>,
+        check_port = "port": Given<Port>,
         interval: Given<Period>,
         serving_interval: Given<Period>,
         timeout: Given<Period>,

@@ -70,9 +70,12 @@ pub enum ProbeError {
     /// The time was up.
     #[error("no answer within {}", print_duration(*.0))]
     Timeout(Duration),
-    /// It answered with a status other than 2xx and 3xx.
+    /// It answered with a status that the check does not take.
     #[error("answered {0}")]
     Status(u16),
+    /// Its answer has the right status, but not the text that it must contain.
+    #[error("its answer does not contain the text that the check looks for")]
+    Body,
     /// It closed the connection and had not answered.
     #[error("closed the connection without an answer")]
     Closed,
@@ -90,6 +93,6 @@ pub enum ProbeError {
 impl ProbeError {
     /// Whether the instance answered, if with the wrong thing: it can be reached.
     pub fn is_answer(&self) -> bool {
-        matches!(self, Self::Status(_) | Self::NotHttp)
+        matches!(self, Self::Status(_) | Self::Body | Self::NotHttp)
     }
 }

@@ -33,9 +33,9 @@ pub use listener::{
 };
 pub use machine::{Machine, MachineState};
 pub use pool::{
-    Balance, Health as HealthSettings, HealthCheck, KeepAlive, Limit, Pool, PoolTimeouts,
-    ProcessSettings, Provisioning, ProxyVersion, Queue, Retry, StaticInstance, StopPolicy,
-    UpstreamSettings,
+    Balance, Health as HealthSettings, HealthCheck, HttpCheck, KeepAlive, Limit, Pool,
+    PoolTimeouts, ProcessSettings, Provisioning, ProxyVersion, Queue, Retry, StaticInstance,
+    StopPolicy, UpstreamSettings,
 };
 pub use rewrite::{FieldEdits, Part, Rewrite, Template, TemplateError, Variable};
 pub use route::{Action, HostPattern, Redirect, Respond, Route};

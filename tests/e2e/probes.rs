@@ -57,9 +57,9 @@ fn probes_that_all_time_out_cost_no_request() {
     let why = eventually("one of them is held", SOON, || {
         (0..10).for_each(|_| get());
         let instances = daemon.instances("p");
-        let held =
-            |one: &&serde_json::Value| one["why"].as_str()?.contains("among the last").into();
-        let held = instances.iter().find(|one| held(one) == Some(true))?;
+        let is_held =
+            |one: &&serde_json::Value| one["why"].as_str().is_some_and(|why| why.contains("last"));
+        let held = instances.iter().find(is_held)?;
         (daemon.eligible("p") == 1).then(|| held["why"].as_str().expect("text").to_owned())
     });
     assert_eq!(
@@ -100,4 +100,28 @@ fn traffic_takes_the_place_of_probes() {
     let (idle, busy) = (during(false), during(true));
     assert!((10..=21).contains(&idle), "every 200 ms: {idle}");
     assert!(busy * 10 <= idle * 3, "{busy} with traffic, {idle} without");
+}
+
+#[test]
+fn probes_share_connections_and_look_at_what_they_are_told() {
+    let origin = Origin::answering(
+        b"HTTP/1.1 203 Fine\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nready\r\n0\r\n\r\n",
+    );
+    let health = format!(
+        "port = {}\nmethod = \"OPTIONS\"\nhost = \"app.example\"\nheaders = {{ x-probe = \"7\" }}\n\
+         status = [203]\nbody = \"ready\"\n",
+        origin.address.port()
+    );
+    let daemon = start(free_address(), &[free_address()], &health);
+    let count = |what: &str| origin.text().matches(what).count();
+    eventually("it is up", SOON, || (daemon.eligible("p") == 1).then_some(()));
+    let begins = "OPTIONS /healthz HTTP/1.1\r\nHost: app.example\r\n";
+    eventually("many probes", SOON, || (count(begins) >= 25).then_some(()));
+    assert!(count("\r\nx-probe: 7\r\n") >= 25);
+    // The first is made before the instance is up, and its connection is not kept.
+    let connections = *origin.connections.lock().expect("whole");
+    assert!((3..=5).contains(&connections), "{connections} for {} probes", count(begins));
+    daemon.reload(|config| config.replace("body = \"ready\"", "body = \"steady\""));
+    eventually("it is down", SOON, || (daemon.eligible("p") == 0).then_some(()));
+    assert!(daemon.log().contains("does not contain the text"), "{}", daemon.log());
 }

@@ -10,6 +10,7 @@
 //! `[defaults.scaling]` applies to pools that have a provisioner.
 
 mod action;
+mod health;
 mod limits;
 mod listener;
 mod page;

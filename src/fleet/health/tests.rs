@@ -3,6 +3,7 @@ use super::*;
 fn settings(interval_ms: u64, rise: u32, fall: u32) -> HealthSettings {
     HealthSettings {
         check: HealthCheck::Tcp,
+        port: None,
         interval: Duration::from_millis(interval_ms),
         serving_interval: Duration::from_millis(4 * interval_ms),
         timeout: Duration::from_secs(5),

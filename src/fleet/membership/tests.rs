@@ -3,9 +3,9 @@ use crate::base::{Share, ZoneId};
 use crate::fleet::change::HealthChange;
 use crate::fleet::order::Lane;
 use crate::model::{
-    Health, HealthCheck, HealthSettings, InstanceRow, Life, Limit, Machine, MachineState, PoolRow,
-    ProcessSettings, Provisioning, Said, ScaleIn, Scaling, SizeOverride, StaticInstance,
-    StopPolicy,
+    Health, HealthCheck, HealthSettings, HttpCheck, InstanceRow, Life, Limit, Machine,
+    MachineState, PoolRow, ProcessSettings, Provisioning, Said, ScaleIn, Scaling, SizeOverride,
+    StaticInstance, StopPolicy,
 };
 
 mod random;
@@ -188,7 +188,7 @@ fn health_and_counters_survive_a_reload() {
     let _slot = before.instance.take_slot(Limit::Unlimited).expect("a slot");
 
     let moved = StaticInstance { weight: 3, ..one("a", "2", 1) };
-    let http = HealthCheck::Http { path: "/".into() };
+    let http = HealthCheck::Http(HttpCheck::get("/"));
     let mut web = pool("web", vec![moved, one("b", "1", 9)]);
     web.health.check = http.clone();
     world.membership.take_changes();
