@@ -37,7 +37,7 @@ const CONFINED: [(&str, &str); 4] = [
 ];
 
 /// Rooms (or files) that decide: no clock, no waiting, no talking.
-const CORES: [&str; 29] = [
+const CORES: [&str; 32] = [
     "src/base/",
     "src/model/",
     "src/config/",
@@ -46,6 +46,9 @@ const CORES: [&str; 29] = [
     "src/fleet/membership.rs",
     "src/fleet/roster.rs",
     "src/fleet/health.rs",
+    "src/fleet/agent.rs",
+    "src/fleet/member/",
+    "src/fleet/probe/http.rs",
     "src/proxy/wire/http1.rs",
     "src/proxy/budget.rs",
     "src/proxy/wire/chunked.rs",

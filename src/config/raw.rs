@@ -272,11 +272,19 @@ tables! {
         status: Given<List<Statuses>>,
         body: Given<BodyText>,
         check_port = "port": Given<Port>,
+        agent: HealthAgent,
         interval: Given<Period>,
         serving_interval: Given<Period>,
         timeout: Given<Period>,
         rise: Given<Positive>,
         fall: Given<Positive>,
+    }
+
+    /// `agent` of health.
+    HealthAgent {
+        table: Whole,
+        port: Given<Port>,
+        interval: Given<Period>,
     }
 
     /// `[pool.NAME.scaling]`.

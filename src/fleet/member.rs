@@ -1,14 +1,17 @@
 //! One instance with its three truths, and the books that all instances are entered in.
 
+mod agent;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{InstanceId, Ms, PoolId, ZoneId};
+use crate::fleet::agent::Agent;
 use crate::fleet::change::{Change, HealthChange};
 use crate::fleet::health::{Evidence, Turn, Ward};
-use crate::fleet::order::{ProbeError, ProbeOrder};
+use crate::fleet::order::{Asks, ProbeError, ProbeOrder};
 use crate::model::{
     Admin, Health, HealthSettings, Instance, InstanceRow, Life, Pool, Said, Standing, Vitals,
 };
@@ -40,12 +43,18 @@ pub(super) struct Member {
     pub origin: Origin,
     pub life: Life,
     ward: Ward,
+    /// What the agent beside it says.
+    agent: Agent,
+    /// Its weight without that.
+    weight: u32,
     /// Whether it was ever up.
     served: bool,
     /// Whether its provider says that it is broken.
     failed: bool,
     /// Where it stands in the agenda.
     entered: Option<Ms>,
+    /// The same, of its agent.
+    agent_entered: Option<Ms>,
 }
 
 /// What is kept over all pools: due times, facts, operators' orders.
@@ -53,6 +62,8 @@ pub(super) struct Member {
 pub(super) struct Books {
     /// Who is to be probed when; the serial makes the key unique.
     pub agenda: BTreeMap<(Ms, u64), Key>,
+    /// Whose agent is to be asked when.
+    pub agents: BTreeMap<(Ms, u64), Key>,
     /// Who drains until when.
     pub draining: BTreeMap<Key, Ms>,
     /// What operators said, for instances that exist and for those that may come. No entry means
@@ -173,21 +184,34 @@ impl Member {
             address: instance.address,
         });
         let life = if serving { Life::Serving } else { Life::Booting };
-        let mut member =
-            Self { instance, origin, life, ward, served, failed: false, entered: None };
+        let mut member = Self {
+            instance,
+            origin,
+            life,
+            ward,
+            agent: Agent::new(first, settings.agent),
+            weight: site.weight,
+            served,
+            failed: false,
+            entered: None,
+            agent_entered: None,
+        };
         member.enter(books);
         member
     }
 
     /// Another zone or weight: a new value, the same counters.
     pub fn relocate(&mut self, site: Site<'_>, books: &mut Books) {
-        if self.instance.zone != *site.zone || self.instance.weight != site.weight {
+        self.weight = site.weight;
+        let (weight, share) = self.agent.weight_of(site.weight);
+        self.instance.vitals.set_share(share);
+        if self.instance.zone != *site.zone || self.instance.weight != weight {
             self.instance = Arc::new(Instance {
                 id: self.instance.id.clone(),
                 pool: self.instance.pool.clone(),
                 zone: site.zone.clone(),
                 address: self.instance.address,
-                weight: site.weight,
+                weight,
                 vitals: Arc::clone(&self.instance.vitals),
             });
             books.changed = true;
@@ -200,6 +224,9 @@ impl Member {
         let vitals = &self.instance.vitals;
         if let Some(at) = self.entered {
             books.agenda.remove(&(at, vitals.serial));
+        }
+        if let Some(at) = self.agent_entered {
+            books.agents.remove(&(at, vitals.serial));
         }
         books.draining.remove(&self.key());
         books.first_round.remove(&vitals.serial);
@@ -228,6 +255,7 @@ impl Member {
         Some(ProbeOrder {
             instance: Arc::clone(&self.instance),
             pool: Arc::clone(pool),
+            asks: Asks::Instance,
             timeout: asked.timeout,
             lane: asked.lane,
             number: asked.number,
@@ -367,19 +395,19 @@ impl Member {
 
     /// As the census has it.
     pub fn row(&self, admin: Admin) -> InstanceRow {
-        let note = self.ward.spared().map(Arc::from);
+        let objection = self.agent.objection().filter(|_| admin == Admin::Enabled);
+        let note = objection.as_deref().or(self.ward.spared()).map(Arc::from);
         InstanceRow { note, ..InstanceRow::new(Arc::clone(&self.instance), self.standing(admin)) }
     }
 
     /// Its three truths, with what an operator says.
     pub fn standing(&self, admin: Admin) -> Standing {
-        Standing { health: self.ward.health(), admin, life: self.life }
-    }
-
-    /// Whether nothing but what it answers to probes keeps traffic away from it.
-    #[expect(dead_code, reason = "for panic mode")]
-    pub fn only_probes_object(&self) -> bool {
-        !self.failed && self.ward.only_probes_object()
+        let health = match self.ward.health() {
+            Health::Up if self.agent.is_down() => Health::Down,
+            probed => probed,
+        };
+        let admin = if admin == Admin::Enabled { self.agent.admin() } else { admin };
+        Standing { health, admin, life: self.life }
     }
 
     /// Whether probes mean anything: not any more when it is broken or about to go.
@@ -394,7 +422,7 @@ impl Member {
     /// Carries a turn of health to the counters, the life and the books.
     fn settle(&mut self, turn: Option<Turn>, books: &mut Books) {
         if let Some(Turn { from, to, why }) = turn {
-            self.instance.vitals.set_down(to == Health::Down);
+            self.instance.vitals.set_down(to == Health::Down || self.agent.is_down());
             books.changed = true;
             books.changes.push(Change::Health(HealthChange {
                 pool: self.instance.pool.clone(),
@@ -433,16 +461,25 @@ impl Member {
         if self.ward.settled() || !self.is_watched() {
             books.first_round.remove(&serial);
         }
-        let due = self.ward.due().filter(|_| self.is_watched());
-        if due == self.entered {
-            return;
+        let (probe, agent) = match self.is_watched() {
+            true => (self.ward.due(), self.agent.due),
+            false => (None, None),
+        };
+        for (agenda, entered, due) in [
+            (&mut books.agenda, &mut self.entered, probe),
+            (&mut books.agents, &mut self.agent_entered, agent),
+        ] {
+            if due == *entered {
+                continue;
+            }
+            if let Some(at) = *entered {
+                agenda.remove(&(at, serial));
+            }
+            if let Some(at) = due {
+                let key = (self.instance.pool.clone(), self.instance.id.clone());
+                agenda.insert((at, serial), key);
+            }
+            *entered = due;
         }
-        if let Some(at) = self.entered {
-            books.agenda.remove(&(at, serial));
-        }
-        if let Some(at) = due {
-            books.agenda.insert((at, serial), self.key());
-        }
-        self.entered = due;
     }
 }

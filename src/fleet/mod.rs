@@ -1,9 +1,10 @@
 //! Who is there, and who is healthy.
 //!
-//! Three pure cores and one shell:
+//! Four pure cores and one shell:
 //!
 //! - [`health`]: the [`Ward`] of one instance turns probe results into pending, up or down, and
 //!   says when the next probe is due.
+//! - [`agent`]: what the agent beside an instance says of it.
 //! - `member` and `roster`: one instance with its three truths, and the instances of one pool.
 //! - [`membership`]: all pools. The steward feeds it the config, the agents' reports, operators'
 //!   orders and probe results, and reads back probe orders, facts for the log and the census.
@@ -22,6 +23,7 @@
 //! 5. A probe that failed for want of something on this node (descriptors, time) says nothing
 //!    about the instance and changes nothing.
 
+pub mod agent;
 pub mod change;
 pub mod health;
 mod member;
@@ -33,5 +35,5 @@ mod roster;
 pub use change::{Change, HealthChange};
 pub use health::Ward;
 pub use membership::{Membership, NotSized, Unknown};
-pub use order::{Lane, ProbeError, ProbeOrder, ProbeResult};
+pub use order::{Asks, Lane, ProbeError, ProbeOrder, ProbeResult};
 pub use probe::Prober;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::unit::print_duration;
-use crate::model::{Instance, Pool};
+use crate::fleet::agent::Line;
+use crate::model::{AgentCheck, Instance, Pool};
 
 /// One probe to be made.
 #[derive(Clone, Debug)]
@@ -14,12 +15,23 @@ pub struct ProbeOrder {
     pub instance: Arc<Instance>,
     /// Its pool as it was when the probe was ordered: what is asked, and how it is connected to.
     pub pool: Arc<Pool>,
+    /// Whom.
+    pub asks: Asks,
     /// How long the answer may take, from the moment the probe starts.
     pub timeout: Duration,
     /// Which others it may have to wait for.
     pub lane: Lane,
     /// Tells it from earlier probes of the same instance, whose results no longer count.
     pub number: u64,
+}
+
+/// Who answers a probe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asks {
+    /// The instance itself: its health.
+    Instance,
+    /// The agent that stands beside it.
+    Agent(AgentCheck),
 }
 
 /// Probes wait for a free socket only behind others of their lane, so that a zone that hangs in
@@ -56,6 +68,8 @@ pub struct ProbeResult {
     pub order: ProbeOrder,
     /// How long the answer took, or why it does not pass.
     pub outcome: Result<Duration, ProbeError>,
+    /// What its agent said, if that was asked and answered.
+    pub said: Option<Line>,
 }
 
 /// Why a probe did not pass.

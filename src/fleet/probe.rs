@@ -4,6 +4,7 @@
 //! none in TIME_WAIT on this node. What the instance still sends is read before, so that it does not
 //! log a broken pipe. Probes by HTTP of instances that are up keep theirs, for ten probes.
 
+mod agent;
 mod http;
 mod kept;
 
@@ -19,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time;
 
 use crate::base::Clock;
-use crate::fleet::order::{Lane, ProbeError, ProbeOrder, ProbeResult};
+use crate::fleet::order::{Asks, Lane, ProbeError, ProbeOrder, ProbeResult};
 use crate::model::{HealthCheck, HttpCheck};
 use crate::net::{dial, proxy_protocol};
 
@@ -51,13 +52,19 @@ impl Prober {
         self.kept().sweep(self.clock.now());
         let prober = self.clone();
         tokio::spawn(async move {
-            let outcome = {
+            let (outcome, said) = {
                 // The lanes are never closed; if one were, its bound would be gone, not the probe.
                 let _room = prober.lanes[order.lane as usize].acquire().await;
-                prober.probe(&order).await
+                match order.asks {
+                    Asks::Instance => (prober.probe(&order).await, None),
+                    Asks::Agent(_) => match prober.ask_agent(&order).await {
+                        Ok((took, line)) => (Ok(took), Some(line)),
+                        Err(error) => (Err(error), None),
+                    },
+                }
             };
             // At shutdown nobody receives it.
-            let _ = results.send(ProbeResult { order, outcome }).await;
+            let _ = results.send(ProbeResult { order, outcome, said }).await;
         });
     }
 
@@ -101,8 +108,8 @@ impl Prober {
                 answer => return answer.map_err(|failure| failure.error),
             }
         }
-        let (stream, first) = connect(order).await?;
-        let answer = exchange(order, check, Line::new(stream), first).await;
+        let line = Line::new(connect(order).await?);
+        let answer = exchange(order, check, line, greeting(order)).await;
         answer.map_err(|failure| failure.error)
     }
 
@@ -136,25 +143,33 @@ impl Prober {
 /// Where the instance is probed.
 fn address(order: &ProbeOrder) -> SocketAddr {
     let traffic = order.instance.address;
-    SocketAddr::new(traffic.ip(), order.pool.health.port.unwrap_or(traffic.port()))
+    let port = match order.asks {
+        Asks::Agent(agent) => agent.port,
+        Asks::Instance => order.pool.health.port.unwrap_or(traffic.port()),
+    };
+    SocketAddr::new(traffic.ip(), port)
 }
 
-/// A connection like those of the pool's traffic, and what is to be sent on it first.
-async fn connect(order: &ProbeOrder) -> Result<(TcpStream, Vec<u8>), ProbeError> {
+/// A connection like those of the pool's traffic.
+async fn connect(order: &ProbeOrder) -> Result<TcpStream, ProbeError> {
     let upstream = &order.pool.upstream;
     let dialed = dial::connect(address(order), upstream.source, &upstream.socket).await;
-    let stream = dialed.map_err(|error| match Errno::from_io_error(&error) {
+    dialed.map_err(|error| match Errno::from_io_error(&error) {
         Some(Errno::CONNREFUSED) => ProbeError::Refused,
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL) => {
             ProbeError::Local(error.to_string())
         }
         _ => ProbeError::Connect(error.kind()),
-    })?;
+    })
+}
+
+/// What connections of the pool begin with: a probe is on nobody's behalf, and says so.
+fn greeting(order: &ProbeOrder) -> Vec<u8> {
     let mut first = Vec::new();
-    if let Some(version) = upstream.proxy_protocol {
+    if let Some(version) = order.pool.upstream.proxy_protocol {
         proxy_protocol::write(version, None, &mut first);
     }
-    Ok((stream, first))
+    first
 }
 
 fn broken(error: io::Error) -> ProbeError {
@@ -163,8 +178,8 @@ fn broken(error: io::Error) -> ProbeError {
 
 /// A connection, and no more than it has to begin with.
 async fn greet(order: &ProbeOrder) -> Result<(), ProbeError> {
-    let (mut stream, first) = connect(order).await?;
-    stream.write_all(&first).await.map_err(broken)?;
+    let mut stream = connect(order).await?;
+    stream.write_all(&greeting(order)).await.map_err(broken)?;
     let _ = stream.set_zero_linger();
     Ok(())
 }

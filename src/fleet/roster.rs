@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{InstanceId, Ms, ZoneId};
+use crate::fleet::agent::Line;
 use crate::fleet::member::{Books, Member, Origin, Site};
 use crate::fleet::order::{ProbeError, ProbeOrder};
 use crate::model::{
@@ -56,10 +57,16 @@ impl Roster {
             member.origin == Origin::Static && !named.contains(id)
         });
         if before.health.check != pool.health.check
+            || before.health.port != pool.health.port
             || before.health.interval != pool.health.interval
         {
             for member in self.members.values_mut() {
                 member.reschedule(now, &pool.health, books);
+            }
+        }
+        if before.health.agent != pool.health.agent {
+            for member in self.members.values_mut() {
+                member.set_agent(now, pool.health.agent, books);
             }
         }
         for one in &pool.instances {
@@ -161,6 +168,24 @@ impl Roster {
     /// The probe of this instance that is due now.
     pub fn ask(&mut self, now: Ms, id: &InstanceId, books: &mut Books) -> Option<ProbeOrder> {
         self.members.get_mut(id)?.ask(now, &self.pool, books)
+    }
+
+    /// The question to the agent of this instance that is due now.
+    pub fn ask_agent(&mut self, id: &InstanceId) -> Option<ProbeOrder> {
+        self.members.get_mut(id)?.ask_agent(&self.pool)
+    }
+
+    /// The agent of an instance was asked.
+    pub fn handle_agent(
+        &mut self,
+        now: Ms,
+        order: &ProbeOrder,
+        said: Option<Line>,
+        books: &mut Books,
+    ) {
+        if let Some(member) = self.members.get_mut(&order.instance.id) {
+            member.handle_agent(now, order, said, books);
+        }
     }
 
     /// A probe was made.

@@ -26,14 +26,14 @@ pub mod zones;
 
 pub use census::{Census, InstanceRow, PoolRow};
 pub use demand::{Totals, Window};
-pub use instance::{Instance, Slot, Vitals};
+pub use instance::{FULL, Instance, Slot, Vitals};
 pub use listener::{
     ConnectMethod, ForwardedStyle, Listener, ListenerLimits, ListenerTimeouts, Page, Protocol,
     ProxyHeader,
 };
 pub use machine::{Machine, MachineState};
 pub use pool::{
-    Balance, Health as HealthSettings, HealthCheck, HttpCheck, KeepAlive, Limit, Pool,
+    AgentCheck, Balance, Health as HealthSettings, HealthCheck, HttpCheck, KeepAlive, Limit, Pool,
     PoolTimeouts, ProcessSettings, Provisioning, ProxyVersion, Queue, Retry, StaticInstance,
     StopPolicy, UpstreamSettings,
 };

@@ -182,6 +182,15 @@ impl HttpCheck {
     }
 }
 
+/// The agent that stands beside an instance and speaks of it, as HAProxy's agent check has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AgentCheck {
+    /// Where it listens, on the address of the instance.
+    pub port: u16,
+    /// How often it is asked.
+    pub interval: Duration,
+}
+
 /// Active health checks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Health {
@@ -189,6 +198,8 @@ pub struct Health {
     pub check: HealthCheck,
     /// The port that probes go to; `None` for that of the traffic.
     pub port: Option<u16>,
+    /// Whom to ask beside the instance itself.
+    pub agent: Option<AgentCheck>,
     /// How often, while nothing changes.
     pub interval: Duration,
     /// How often one is asked that answers live requests well; not shorter than the interval.
@@ -206,6 +217,7 @@ impl Default for Health {
         Self {
             check: HealthCheck::Tcp,
             port: None,
+            agent: None,
             interval: Duration::from_secs(5),
             serving_interval: Duration::from_secs(20),
             timeout: Duration::from_secs(2),

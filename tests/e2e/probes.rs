@@ -2,8 +2,8 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::daemon::{Daemon, eventually, free_address};
@@ -124,4 +124,34 @@ fn probes_share_connections_and_look_at_what_they_are_told() {
     daemon.reload(|config| config.replace("body = \"ready\"", "body = \"steady\""));
     eventually("it is down", SOON, || (daemon.eligible("p") == 0).then_some(()));
     assert!(daemon.log().contains("does not contain the text"), "{}", daemon.log());
+}
+
+#[test]
+fn an_agent_drains_its_instance_and_brings_it_back() {
+    let says = Arc::new(Mutex::new("up ready"));
+    let to_say = Arc::clone(&says);
+    let agent = Origin::start(move |peer| {
+        let line = *to_say.lock().expect("whole");
+        let _ = writeln!(peer.stream, "{line}");
+    });
+    let (bind, origin) = (free_address(), Origin::answering(OK));
+    let health = format!("agent = {{ port = {}, interval = \"200ms\" }}\n", agent.address.port());
+    let daemon = start(bind, &[origin.address], &health);
+    eventually("it is up", SOON, || (daemon.eligible("p") == 1).then_some(()));
+    assert_eq!(status(&exchange(bind, GET)), "200");
+    let say = |line, expected: &str| {
+        *says.lock().expect("whole") = line;
+        eventually(expected, SOON, || (daemon.instances("p")[0]["why"] == expected).then_some(()));
+    };
+    say("drain", "its agent says drain");
+    daemon.reload(|config| {
+        config.replace("interval = \"200ms\"\ntimeout", "interval = \"300ms\"\ntimeout")
+    });
+    eventually("it is reloaded", SOON, || daemon.log().contains("reloaded").then_some(()));
+    assert_eq!(daemon.instances("p")[0]["why"], "its agent says drain");
+    say("ready down #leaving", "its agent says down: leaving");
+    say("up 50% maxconn:9", "up");
+    assert_eq!(status(&exchange(bind, GET)), "200");
+    say("maint", "its agent says maint");
+    say("ready", "up");
 }

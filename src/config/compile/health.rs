@@ -9,7 +9,7 @@ use crate::config::raw;
 use crate::config::read::{At, Given, List, State};
 use crate::config::scalar::{CheckKind, Period, Positive, Printed};
 use crate::config::text::UrlPath;
-use crate::model::{HealthCheck, HealthSettings, HttpCheck};
+use crate::model::{AgentCheck, HealthCheck, HealthSettings, HttpCheck};
 
 use super::{Compiler, first_written};
 
@@ -74,12 +74,27 @@ impl Compiler<'_> {
         HealthSettings {
             check,
             port: port.map(|port| port.value.0),
+            agent: self.agent_check(&raw.agent, &base.agent, interval),
             interval,
             serving_interval,
             timeout,
             rise: self.pick(&raw.rise, &base.rise, Positive(2)).0,
             fall: self.pick(&raw.fall, &base.fall, Positive(3)).0,
         }
+    }
+
+    fn agent_check(
+        &mut self,
+        raw: &raw::HealthAgent,
+        base: &raw::HealthAgent,
+        interval: Duration,
+    ) -> Option<AgentCheck> {
+        if !raw.table.present && !base.table.present {
+            return None;
+        }
+        let port = self.required(&raw.port, Some(&base.port), "write where the agent listens");
+        let interval = self.pick(&raw.interval, &base.interval, Period(interval)).0;
+        Some(AgentCheck { port: port?.value.0, interval })
     }
 
     fn http_check(&mut self, raw: &raw::Health, base: &raw::Health) -> HttpCheck {

@@ -4,6 +4,7 @@ fn settings(interval_ms: u64, rise: u32, fall: u32) -> HealthSettings {
     HealthSettings {
         check: HealthCheck::Tcp,
         port: None,
+        agent: None,
         interval: Duration::from_millis(interval_ms),
         serving_interval: Duration::from_millis(4 * interval_ms),
         timeout: Duration::from_secs(5),

@@ -1,13 +1,14 @@
 use super::*;
 use crate::base::{Share, ZoneId};
 use crate::fleet::change::HealthChange;
-use crate::fleet::order::Lane;
+use crate::fleet::order::{Asks, Lane};
 use crate::model::{
-    Health, HealthCheck, HealthSettings, HttpCheck, InstanceRow, Life, Limit, Machine,
-    MachineState, PoolRow, ProcessSettings, Provisioning, Said, ScaleIn, Scaling, SizeOverride,
-    StaticInstance, StopPolicy,
+    AgentCheck, FULL, Health, HealthCheck, HealthSettings, HttpCheck, InstanceRow, Life, Limit,
+    Machine, MachineState, PoolRow, ProcessSettings, Provisioning, Said, ScaleIn, Scaling,
+    SizeOverride, StaticInstance, StopPolicy,
 };
 
+mod agent;
 mod random;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -69,11 +70,13 @@ fn machine(id: &str, host: Option<u8>, state: MachineState) -> Machine {
 struct World {
     membership: Membership,
     now: Ms,
+    /// What every agent says that is asked.
+    says: Option<&'static str>,
 }
 
 impl World {
     fn new(pools: Vec<Pool>) -> Self {
-        let mut world = Self { membership: Membership::new(), now: Ms(10_000) };
+        let mut world = Self { membership: Membership::new(), now: Ms(10_000), says: None };
         world.configure(pools);
         world
     }
@@ -103,6 +106,11 @@ impl World {
             self.membership.handle_suspicions(self.now);
             self.membership.handle_tick(self.now);
             for order in self.membership.next_probes(self.now) {
+                if order.asks != Asks::Instance {
+                    let said = self.says.map(Line::parse);
+                    self.membership.handle_agent(self.now, &order, said);
+                    continue;
+                }
                 let outcome = outcome(order.instance.id.as_str());
                 self.membership.handle_probe(self.now, &order, &outcome);
                 asked.push((self.now, order));

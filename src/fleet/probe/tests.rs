@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::model::{HealthSettings, Instance, KeepAlive, Pool, ProxyVersion, UpstreamSettings};
+use crate::model::{
+    Admin, AgentCheck, HealthSettings, Instance, KeepAlive, Pool, ProxyVersion, UpstreamSettings,
+};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -25,7 +27,9 @@ fn order(address: SocketAddr, check: HealthCheck, timeout: Duration) -> ProbeOrd
     let keep_alive = KeepAlive { max: 0, ..KeepAlive::default() };
     let upstream = UpstreamSettings { keep_alive, ..UpstreamSettings::default() };
     let pool = Arc::new(Pool { health, upstream, ..Pool::new("p".into()) });
-    ProbeOrder { instance: Arc::new(instance), pool, timeout, lane: Lane::Steady, number: 1 }
+    let instance = Arc::new(instance);
+    let (asks, lane) = (Asks::Instance, Lane::Steady);
+    ProbeOrder { instance, pool, asks, timeout, lane, number: 1 }
 }
 
 async fn probe(clock: Clock, order: &ProbeOrder) -> Result<Duration, ProbeError> {
@@ -393,4 +397,40 @@ async fn a_check_has_its_own_port() {
     let pool = Arc::new(Pool { health, ..Pool::clone(&order.pool) });
     assert!(probe(Clock::start(), &ProbeOrder { pool, ..order }).await.is_ok());
     serving.abort();
+}
+
+#[tokio::test]
+async fn agents_say_one_line() {
+    for (pieces, expected) in [
+        (&[&b"75% dr"[..], b"ain\r\nup"][..], "drain"),
+        (&[b"maint"], "maint"),
+        (&[b"\n"], ""),
+        (&[], "no line"),
+        (&[&[b'x'; 5_000]], ""),
+    ] {
+        let (listener, address) = listener().await;
+        let elsewhere = SocketAddr::new(address.ip(), 1);
+        let agent = AgentCheck { port: address.port(), interval: LONG };
+        let order =
+            ProbeOrder { asks: Asks::Agent(agent), ..order(elsewhere, HealthCheck::None, LONG) };
+        let prober = Prober::new(Clock::start());
+        let server = async {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            for piece in pieces {
+                // The prober may have read enough.
+                let _ = stream.write_all(piece).await;
+                tokio::task::yield_now().await;
+            }
+        };
+        let (sender, mut results) = mpsc::channel(1);
+        prober.start(order, sender);
+        let (result, ()) = tokio::join!(results.recv(), server);
+        let said = result.expect("a result").said;
+        let admin = said.map_or("no line", |line| match line.admin {
+            Some(Admin::Draining) => "drain",
+            Some(Admin::Maintenance) => "maint",
+            _ => "",
+        });
+        assert_eq!(admin, expected, "{pieces:?}");
+    }
 }
