@@ -250,7 +250,8 @@ impl Answer {
 
     /// Reads on: until the body is whole, or until the connection ends.
     async fn read_rest(&mut self, until_whole: bool) {
-        while !self.is_over() && !(until_whole && self.is_whole()) && self.read().await.is_ok() {}
+        let is_enough = |answer: &Self| answer.is_over() || (until_whole && answer.is_whole());
+        while !is_enough(self) && self.read().await.is_ok() {}
     }
 
     /// Whether no more of it will be read.
