@@ -6,7 +6,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use tidegate::base::{InstanceId, Ms};
 use tidegate::fleet::Membership;
-use tidegate::model::{HealthCheck, HealthSettings, Pool, StaticInstance};
+use tidegate::model::{HealthCheck, HealthSettings, HttpCheck, Pool, StaticInstance};
 
 const SECOND: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
@@ -21,7 +21,7 @@ fn pool(instances: u32) -> Arc<Pool> {
     Arc::new(Pool {
         instances: (0..instances).map(instance).collect(),
         health: HealthSettings {
-            check: HealthCheck::Http { path: "/healthz".into() },
+            check: HealthCheck::Http(HttpCheck::get("/healthz")),
             interval: 2 * SECOND,
             ..HealthSettings::default()
         },

@@ -37,7 +37,7 @@ const CONFINED: [(&str, &str); 4] = [
 ];
 
 /// Rooms (or files) that decide: no clock, no waiting, no talking.
-const CORES: [&str; 35] = [
+const CORES: [&str; 37] = [
     "src/base/",
     "src/model/",
     "src/config/",
@@ -51,6 +51,8 @@ const CORES: [&str; 35] = [
     "src/fleet/outlier.rs",
     "src/fleet/warmth.rs",
     "src/fleet/watch.rs",
+    "src/fleet/agent.rs",
+    "src/fleet/probe/http.rs",
     "src/proxy/wire/http1.rs",
     "src/proxy/budget.rs",
     "src/proxy/wire/chunked.rs",

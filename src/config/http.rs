@@ -92,6 +92,11 @@ const FRAMING: [&str; 9] = [
     "upgrade",
 ];
 
+/// Whether the field, named in lower case, says how messages are framed or where they go.
+pub fn is_framing(name: &str) -> bool {
+    FRAMING.contains(&name)
+}
+
 /// The name of a header field that may be changed, in lower case.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FieldName(pub String);
@@ -102,7 +107,7 @@ impl FieldName {
             return Err(wrong(format!("{text:?} is not the name of a header field")));
         }
         let name = text.to_ascii_lowercase();
-        if FRAMING.contains(&name.as_str()) {
+        if is_framing(&name) {
             let problem = format!("{name} cannot be changed: framing and routing depend on it");
             return Err(wrong_but(problem, "tidegate writes it itself where it is needed"));
         }

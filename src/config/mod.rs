@@ -11,6 +11,7 @@ mod compile;
 mod diff;
 mod explain;
 mod fault;
+mod health;
 mod http;
 mod later;
 mod raw;

@@ -13,6 +13,7 @@ use crate::base::{Cron, Share};
 use crate::config::affinity::{CookieName, MaxLoad};
 use crate::config::bound::{Bytes, Count, OrAuto, OrLearn, OrOff, OrSession, OrUnlimited, Span};
 use crate::config::fault::Place;
+use crate::config::health::{BodyText, Host, Statuses};
 use crate::config::http::{
     ErrorStatus, FieldName, FieldValue, Fields, Location, MediaType, Method, RedirectStatus,
     RequestIdField,
@@ -304,8 +305,16 @@ tables! {
     Health {
         table: Whole,
         kind = "type": Given<CheckKind>,
+        method: Given<Method>,
         url_path = "path": Given<UrlPath>,
+        host: Given<Host>,
+        headers: Given<Fields>,
+        status: Given<List<Statuses>>,
+        body: Given<BodyText>,
+        check_port = "port": Given<Port>,
+        agent: HealthAgent,
         interval: Given<Period>,
+        serving_interval: Given<Period>,
         timeout: Given<Period>,
         rise: Given<Positive>,
         fall: Given<Positive>,
@@ -325,6 +334,13 @@ tables! {
         max_ejection: Given<Period>,
         max_ejected: Given<Share>,
         min_healthy: Given<Positive>,
+    }
+
+    /// `agent` of health.
+    HealthAgent {
+        table: Whole,
+        port: Given<Port>,
+        interval: Given<Period>,
     }
 
     /// `[pool.NAME.scaling]`.

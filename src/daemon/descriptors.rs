@@ -7,8 +7,9 @@ use crate::model::{Limit, Listener};
 /// A client's connection, and the one to its instance.
 const PER_CONNECTION: u64 = 2;
 
-/// For all that is no connection of a client's: probes, pipes, listening sockets, the admin API.
-const RESERVE: u64 = 2048;
+/// For all that is no connection of a client's: probes (up to 896 at a time, and 1,024 connections
+/// that they keep), pipes, listening sockets, the admin API.
+const RESERVE: u64 = 4096;
 
 /// Raises the limit as far as that goes without privileges (the soft limit of 1024 is for programs
 /// that use `select`), and says so if the listeners may have more connections than fit below it: as

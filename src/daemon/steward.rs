@@ -21,7 +21,7 @@ use crate::daemon::reload;
 use crate::daemon::state::{Said, StateDir};
 use crate::daemon::workers::Workers;
 use crate::fleet::{
-    Change, Membership, NotEvacuated, NotRestored, NotSized, ProbeError, ProbeResult, Prober,
+    Asks, Change, Membership, NotEvacuated, NotRestored, NotSized, ProbeError, ProbeResult, Prober,
     Unknown,
 };
 use crate::model::{
@@ -264,6 +264,10 @@ impl Steward {
         if let Err(ProbeError::Local(why)) = &result.outcome {
             self.tell_trouble(result, why);
         }
+        if result.order.asks != Asks::Instance {
+            self.membership.handle_agent(self.clock.now(), &result.order, result.said.clone());
+            return;
+        }
         self.metrics.count_probe(&result.order.instance.pool, result.outcome.is_ok());
         self.membership.handle_probe(self.clock.now(), &result.order, &result.outcome);
     }
@@ -441,6 +445,12 @@ fn log_change(change: &Change, metrics: &Metrics) {
         }
         Change::Lingers { pool, instance, zone, why } => {
             tracing::info!(%pool, %instance, %zone, why, "an instance does not pass its probes yet");
+        }
+        Change::Agent { pool, instance, zone, says } => {
+            tracing::info!(%pool, %instance, %zone, says, "its agent says something else");
+        }
+        Change::Spared { pool, instance, zone, why } => {
+            tracing::warn!(%pool, %instance, %zone, why, "an instance stays up");
         }
         Change::Added { pool, instance, zone, address } => {
             tracing::info!(%pool, %instance, %zone, %address, "instance added");

@@ -64,6 +64,29 @@ pub enum Change {
         /// What became of the last probe.
         why: String,
     },
+    /// The agent of an instance says something else than before.
+    Agent {
+        /// In this pool.
+        pool: PoolId,
+        /// This instance.
+        instance: InstanceId,
+        /// In this zone.
+        zone: ZoneId,
+        /// All that holds now, as the agent would say it.
+        says: String,
+    },
+    /// Failing probes would have brought an instance down, but it is one of the last that serve;
+    /// told once.
+    Spared {
+        /// In this pool.
+        pool: PoolId,
+        /// This instance.
+        instance: InstanceId,
+        /// In this zone.
+        zone: ZoneId,
+        /// In words for an operator.
+        why: String,
+    },
     /// An instance with an address is there that was not.
     Added {
         /// In this pool.

@@ -4,20 +4,25 @@
 //!   failure, and once it is down, it takes `rise` passes in a row.
 //! - `fall` failures in a row bring an up instance down, and also a pending one that is expected
 //!   to be there. One that boots stays pending: its failures tell nothing.
-//! - While anything is undecided the next probe comes within a second, else after the interval.
-//!   Both follow a phase that the instance's name fixes, so that probes of many instances spread
-//!   evenly. The very first probe goes at once.
+//! - While anything is undecided the next probe comes within a second, else after the interval; for
+//!   one that is down after two, as long as that is not over ten seconds. All follow a phase that is
+//!   a hash of the instance's serial, so that probes of many instances spread evenly.
+//! - One that answers live requests well needs no probe: it is left out, until the serving interval
+//!   is over.
 //! - A suspect (traffic waits for it in vain) is probed at once, and one failure brings it down.
+//! - Failing probes alone do not bring down one of the last that serve: as long as it answers live
+//!   requests well it is spared, unless nothing listens there.
 
 use std::time::Duration;
 
-use crate::base::entropy::stable_hash;
-use crate::base::{InstanceId, Ms};
+use crate::base::Ms;
 use crate::fleet::order::{Lane, ProbeError};
-use crate::model::{Health, HealthCheck, HealthSettings};
+use crate::model::{Health, HealthCheck, HealthSettings, Vitals};
 
 /// The longest wait between probes while a turn is undecided.
 const TRANSITION: Duration = Duration::from_secs(1);
+/// One that is down is asked half as often, but not less often than this.
+const SLOWEST_DOWN: Duration = Duration::from_secs(10);
 /// The longest that a suspect may take to answer.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// A suspicion this soon after a passed probe is void: the instance answered just now. It keeps
@@ -44,7 +49,11 @@ pub struct Ward {
     /// Whether the first result is there, or none is needed.
     settled: bool,
     last_pass: Option<Ms>,
-    /// Spreads the schedule; taken modulo the interval.
+    /// Why it is up all the same, while it is spared.
+    spared: Option<String>,
+    /// Whether it answered the last probe that failed, if with the wrong thing.
+    answers: bool,
+    /// Spreads the schedule: where in the interval its probes are, of 2^64.
     phase: u64,
     /// When to probe next; `None` while a probe is out, and where none is needed.
     due: Option<Ms>,
@@ -67,6 +76,36 @@ pub struct Turn {
     pub why: String,
 }
 
+/// What speaks for or against an instance beside its probes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Evidence {
+    /// Traffic waits for it in vain.
+    pub suspect: bool,
+    /// When it last sent a byte of a response; `None` if never, and while its last exchange is one
+    /// that failed.
+    pub answered: Option<Ms>,
+    /// Without it the pool would have too few instances left.
+    pub among_last: bool,
+}
+
+impl Evidence {
+    /// What its counters show.
+    pub fn of(vitals: &Vitals) -> Self {
+        let last_byte = vitals.last_byte();
+        let well = last_byte > Ms::ZERO && vitals.failures_in_a_row() == 0;
+        Self {
+            suspect: vitals.is_suspect(),
+            answered: well.then_some(last_byte),
+            among_last: false,
+        }
+    }
+
+    /// Whether it has answered live requests well, not longer ago than this.
+    fn serves(self, now: Ms, within: Duration) -> bool {
+        !self.suspect && self.answered.is_some_and(|at| now.since(at) <= within)
+    }
+}
+
 /// What a started probe has to keep to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Asked {
@@ -79,9 +118,9 @@ pub struct Asked {
 }
 
 impl Ward {
-    /// The ward of a new instance: pending and to be probed at once, or up where nothing is
+    /// The ward of a new instance: pending and to be probed at `first`, or up where nothing is
     /// checked. `boots` says that it was only just created.
-    pub fn new(now: Ms, id: &InstanceId, settings: &HealthSettings, boots: bool) -> Self {
+    pub fn new(first: Ms, serial: u64, settings: &HealthSettings, boots: bool) -> Self {
         let checked = settings.check != HealthCheck::None;
         Self {
             health: if checked { Health::Pending } else { Health::Up },
@@ -91,8 +130,12 @@ impl Ward {
             has_failed: false,
             settled: !checked,
             last_pass: None,
-            phase: stable_hash(id.as_str().as_bytes()),
-            due: checked.then_some(now),
+            spared: None,
+            answers: false,
+            // Fibonacci hashing: serials that follow each other land far apart, and any run of them
+            // covers the interval more evenly than chance would.
+            phase: serial.wrapping_mul(0x9E37_79B9_7F4A_7C15),
+            due: checked.then_some(first),
             number: 0,
             awaited: false,
             trial: false,
@@ -114,6 +157,29 @@ impl Ward {
         self.due
     }
 
+    /// Why it is up although its probes fail, if they do.
+    pub fn spared(&self) -> Option<&str> {
+        self.spared.as_deref()
+    }
+
+    /// Whether it is down for what it answers to probes, and for nothing else: it can be reached.
+    pub fn only_probes_object(&self) -> bool {
+        self.health == Health::Down && self.answers
+    }
+
+    /// Leaves out the probe that is due if live traffic shows as much; another is due an interval
+    /// later. Says whether it did.
+    pub fn postpone(&mut self, now: Ms, settings: &HealthSettings, evidence: Evidence) -> bool {
+        let sure = self.health == Health::Up && self.failures == 0 && !self.trial;
+        let next = now + settings.interval;
+        let early = self.last_pass.is_some_and(|at| next.since(at) <= settings.serving_interval);
+        let leaves_out = sure && early && evidence.serves(now, settings.interval);
+        if leaves_out {
+            self.due = Some(self.next_due(now, settings));
+        }
+        leaves_out
+    }
+
     /// A probe is being started. An earlier one that is still out no longer counts.
     pub fn start(&mut self, settings: &HealthSettings) -> Asked {
         self.due = None;
@@ -132,13 +198,12 @@ impl Ward {
         self.awaited && self.number == number
     }
 
-    /// The result of the awaited probe. `suspect` says whether traffic waits for the instance in
-    /// vain.
+    /// The result of the awaited probe.
     pub fn handle_result(
         &mut self,
         now: Ms,
         settings: &HealthSettings,
-        suspect: bool,
+        evidence: Evidence,
         outcome: &Result<Duration, ProbeError>,
     ) -> Option<Turn> {
         self.awaited = false;
@@ -148,7 +213,7 @@ impl Ward {
                 return None;
             }
             Ok(_) => self.pass(now, settings),
-            Err(error) => self.fail(settings, suspect, error),
+            Err(error) => self.fail(now, settings, evidence, error),
         };
         self.trial = false;
         self.settled = true;
@@ -183,6 +248,7 @@ impl Ward {
         self.awaited = false;
         self.trial = false;
         if settings.check == HealthCheck::None {
+            self.spared = None;
             self.due = None;
             self.settled = true;
             return self.turn(Health::Up, "nothing is checked".into());
@@ -198,6 +264,7 @@ impl Ward {
         self.trial = false;
         self.settled = true;
         self.has_failed = true;
+        self.answers = false;
         self.due = None;
         self.turn(Health::Down, format!("its provider says that it failed: {why}"))
     }
@@ -214,6 +281,7 @@ impl Ward {
 
     fn pass(&mut self, now: Ms, settings: &HealthSettings) -> Option<Turn> {
         self.failures = 0;
+        self.spared = None;
         self.passes = self.passes.saturating_add(1);
         self.last_pass = Some(now);
         let needed = if self.has_failed { settings.rise.max(1) } else { 1 };
@@ -229,17 +297,28 @@ impl Ward {
 
     fn fail(
         &mut self,
+        now: Ms,
         settings: &HealthSettings,
-        suspect: bool,
+        evidence: Evidence,
         error: &ProbeError,
     ) -> Option<Turn> {
         self.passes = 0;
         self.failures = self.failures.saturating_add(1);
         self.has_failed = true;
+        self.answers = error.is_answer();
         let enough = self.failures >= settings.fall.max(1);
+        let serves = *error != ProbeError::Refused
+            && evidence.among_last
+            && evidence.serves(now, 2 * settings.interval);
         match self.health {
-            Health::Up if suspect || self.trial => self
+            Health::Up if evidence.suspect || self.trial => self
                 .turn(Health::Down, format!("{error}, while requests wait for it without a byte")),
+            Health::Up if enough && serves => {
+                self.spared = Some(format!(
+                    "its probes fail ({error}), but it serves traffic and is among the last"
+                ));
+                None
+            }
             Health::Up if enough => self.turn_down(error),
             Health::Pending if enough && !self.boots => self.turn_down(error),
             _ => None,
@@ -261,23 +340,28 @@ impl Ward {
         }
         self.passes = 0;
         self.failures = 0;
+        self.spared = None;
         Some(Turn { from, to, why })
     }
 
     /// The next point of the schedule after `now`: congruent to the phase, modulo the step.
     fn next_due(&self, now: Ms, settings: &HealthSettings) -> Ms {
+        let interval = settings.interval;
         let undecided = match self.health {
-            Health::Up => self.failures > 0,
+            Health::Up => self.failures > 0 && self.spared.is_none(),
             Health::Down => self.passes > 0,
             _ => true,
         };
-        let step = if undecided { settings.interval.min(TRANSITION) } else { settings.interval };
-        let (interval_ms, step_ms) = (whole_ms(settings.interval), whole_ms(step));
+        let step = if undecided { interval.min(TRANSITION) } else { interval };
+        let slower = self.health == Health::Down && !undecided && 2 * interval <= SLOWEST_DOWN;
+        let extra = if slower { interval } else { Duration::ZERO };
+        let (interval_ms, step_ms) = (whole_ms(interval), whole_ms(step));
         let slot_ms = (interval_ms / 20).clamp(1, LONGEST_SLOT_MS);
-        let phase = self.phase % interval_ms;
+        // Below 2^32, as the interval is.
+        let phase = ((u128::from(self.phase) * u128::from(interval_ms)) >> 64) as u64;
         let phase = (phase - phase % slot_ms) % step_ms;
         let past = (now.0 % step_ms + step_ms - phase) % step_ms;
-        Ms(now.0.saturating_add(step_ms - past))
+        Ms(now.0.saturating_add(step_ms - past)) + extra
     }
 }
 

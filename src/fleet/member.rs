@@ -1,5 +1,6 @@
 //! One instance with its three truths, and the books that all instances are entered in.
 
+mod agent;
 mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,14 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{InstanceId, Ms, PoolId, ZoneId};
+use crate::fleet::agent::Agent;
 use crate::fleet::change::{Change, HealthChange};
-use crate::fleet::health::{Turn, Ward};
-use crate::fleet::order::{ProbeError, ProbeOrder, Way};
+use crate::fleet::health::{Evidence, Turn, Ward};
+use crate::fleet::order::{Asks, ProbeError, ProbeOrder};
 use crate::fleet::warmth::Warmth;
 use crate::fleet::zones::{Loss, Sign};
 use crate::model::{
     Admin, Evacuation, Health, HealthCheck, HealthSettings, Instance, InstanceRow, Life, Pool,
-    Said, Standing,
+    Said, Standing, Vitals,
 };
 
 use self::traffic::Traffic;
@@ -48,6 +50,10 @@ pub(super) struct Member {
     pub life: Life,
     ward: Ward,
     traffic: Traffic,
+    /// What the agent beside it says.
+    agent: Agent,
+    /// Its weight without that.
+    weight: u32,
     /// Whether it was ever up.
     served: bool,
     /// Whether its provider says that it is broken.
@@ -58,6 +64,8 @@ pub(super) struct Member {
     silent: Option<Silence>,
     /// Where it stands in the agenda.
     entered: Option<Ms>,
+    /// The same, of its agent.
+    agent_entered: Option<Ms>,
 }
 
 /// A suspect that does not answer its trial for so long is a sign of a lost zone; one that is merely
@@ -77,6 +85,8 @@ struct Silence {
 pub(super) struct Books {
     /// Who is to be probed when; the serial makes the key unique.
     pub agenda: BTreeMap<(Ms, u64), Key>,
+    /// Whose agent is to be asked when.
+    pub agents: BTreeMap<(Ms, u64), Key>,
     /// Who drains until when.
     pub draining: BTreeMap<Key, Ms>,
     /// What operators said, for instances that exist and for those that may come. No entry means
@@ -98,7 +108,14 @@ pub(super) struct Books {
     pub ready: bool,
     /// Serials of those in the first round that have not answered yet.
     pub first_round: BTreeSet<u64>,
+    /// When the last newcomer is first asked, and how many are at that moment.
+    newcomers: (Ms, u32),
 }
+
+/// So many newcomers are asked at once; the next come this much later. A thousand that come with a
+/// config are no burst, and known in two seconds.
+const NEWCOMERS: u32 = 64;
+const NEWCOMERS_PAUSE: Duration = Duration::from_millis(100);
 
 impl Books {
     /// An operator says this of the instance.
@@ -141,6 +158,18 @@ impl Books {
         }
     }
 
+    /// When one that comes now is first asked: at once, unless many come at a time.
+    fn first_probe(&mut self, now: Ms) -> Ms {
+        let (at, count) = &mut self.newcomers;
+        if *at < now {
+            (*at, *count) = (now, 0);
+        } else if *count == NEWCOMERS {
+            (*at, *count) = (*at + NEWCOMERS_PAUSE, 0);
+        }
+        *count += 1;
+        *at
+    }
+
     /// The first round of probes ends when nobody in it is left to answer.
     pub fn note_ready(&mut self) {
         if !self.ready && self.first_round.is_empty() {
@@ -160,7 +189,9 @@ impl Member {
         settings: &HealthSettings,
         books: &mut Books,
     ) -> Self {
-        let ward = Ward::new(now, &id, settings, origin == Origin::Provisioned);
+        let vitals: Arc<Vitals> = Arc::default();
+        let first = books.first_probe(now);
+        let ward = Ward::new(first, vitals.serial, settings, origin == Origin::Provisioned);
         let served = ward.health() == Health::Up;
         let serving = served || origin == Origin::Static;
         let instance = Arc::new(Instance {
@@ -169,7 +200,7 @@ impl Member {
             zone: site.zone.clone(),
             address: site.address,
             weight: site.weight,
-            vitals: Arc::default(),
+            vitals,
         });
         if !books.ready {
             books.first_round.insert(instance.vitals.serial);
@@ -194,7 +225,10 @@ impl Member {
             failed: false,
             answers_badly: false,
             silent: None,
+            agent: Agent::new(first, settings.agent),
+            weight: site.weight,
             entered: None,
+            agent_entered: None,
         };
         member.enter(books);
         member
@@ -202,13 +236,16 @@ impl Member {
 
     /// Another zone or weight: a new value, the same counters.
     pub fn relocate(&mut self, site: Site<'_>, books: &mut Books) {
-        if self.instance.zone != *site.zone || self.instance.weight != site.weight {
+        self.weight = site.weight;
+        let (weight, share) = self.agent.weight_of(site.weight);
+        self.instance.vitals.set_share(share);
+        if self.instance.zone != *site.zone || self.instance.weight != weight {
             self.instance = Arc::new(Instance {
                 id: self.instance.id.clone(),
                 pool: self.instance.pool.clone(),
                 zone: site.zone.clone(),
                 address: self.instance.address,
-                weight: site.weight,
+                weight,
                 vitals: Arc::clone(&self.instance.vitals),
             });
             books.changed = true;
@@ -221,6 +258,9 @@ impl Member {
         let vitals = &self.instance.vitals;
         if let Some(at) = self.entered {
             books.agenda.remove(&(at, vitals.serial));
+        }
+        if let Some(at) = self.agent_entered {
+            books.agents.remove(&(at, vitals.serial));
         }
         books.draining.remove(&self.key());
         books.first_round.remove(&vitals.serial);
@@ -237,25 +277,31 @@ impl Member {
         });
     }
 
-    /// The probe that is due now.
-    pub fn ask(&mut self, pool: &Pool) -> ProbeOrder {
+    /// The probe that is due now, unless live traffic makes it needless.
+    pub fn ask(&mut self, now: Ms, pool: &Arc<Pool>, books: &mut Books) -> Option<ProbeOrder> {
         self.entered = None;
+        let evidence = Evidence::of(&self.instance.vitals);
+        if self.ward.postpone(now, &pool.health, evidence) {
+            self.enter(books);
+            return None;
+        }
         let asked = self.ward.start(&pool.health);
-        ProbeOrder {
+        Some(ProbeOrder {
             instance: Arc::clone(&self.instance),
-            check: pool.health.check.clone(),
-            way: Way::of(pool),
+            pool: Arc::clone(pool),
+            asks: Asks::Instance,
             timeout: asked.timeout,
             lane: asked.lane,
             number: asked.number,
-        }
+        })
     }
 
-    /// The result of a probe, if it is the one that counts.
+    /// The result of a probe, if it is the one that counts. `among_last` says that without it the
+    /// pool would have too few left.
     pub fn handle_probe(
         &mut self,
         now: Ms,
-        settings: &HealthSettings,
+        among_last: bool,
         order: &ProbeOrder,
         outcome: &Result<Duration, ProbeError>,
         books: &mut Books,
@@ -268,7 +314,21 @@ impl Member {
             return;
         }
         self.note_sign(now, outcome, books);
-        let turn = self.ward.handle_result(now, settings, vitals.is_suspect(), outcome);
+        let settings = &order.pool.health;
+        let evidence = Evidence { among_last, ..Evidence::of(&vitals) };
+        let spared = self.ward.spared().map(str::to_owned);
+        let turn = self.ward.handle_result(now, settings, evidence, outcome);
+        if self.ward.spared() != spared.as_deref() {
+            books.changed = true;
+        }
+        if let (None, Some(why)) = (spared, self.ward.spared()) {
+            books.changes.push(Change::Spared {
+                pool: self.instance.pool.clone(),
+                instance: self.instance.id.clone(),
+                zone: self.instance.zone.clone(),
+                why: why.to_owned(),
+            });
+        }
         if !matches!(outcome, Err(ProbeError::Local(_))) {
             vitals.clear_suspicion();
         }
@@ -331,7 +391,7 @@ impl Member {
         let objected = self.only_probes_object();
         match outcome {
             Err(ProbeError::Local(_)) => return,
-            Err(ProbeError::Status(_) | ProbeError::NotHttp) => {
+            Err(error) if error.is_answer() => {
                 self.answers_badly = true;
                 self.silent = None;
             }
@@ -436,13 +496,21 @@ impl Member {
 
     /// As the census has it.
     pub fn row(&self, admin: Admin) -> InstanceRow {
+        let objection = self.agent.objection().filter(|_| admin == Admin::Enabled);
+        let note = objection.as_deref().or(self.ward.spared()).map(Arc::from);
+        let note = note.or_else(|| self.traffic.why_ejected());
+        InstanceRow { note, ..InstanceRow::new(Arc::clone(&self.instance), self.standing(admin)) }
+    }
+
+    /// Its three truths, with what an operator says.
+    pub fn standing(&self, admin: Admin) -> Standing {
         let health = match self.ward.health() {
+            Health::Up if self.agent.is_down() => Health::Down,
             Health::Up if self.is_ejected() => Health::Ejected,
             probed => probed,
         };
-        let standing = Standing { health, admin, life: self.life };
-        let ejection = self.traffic.why_ejected();
-        InstanceRow { ejection, ..InstanceRow::new(Arc::clone(&self.instance), standing) }
+        let admin = if admin == Admin::Enabled { self.agent.admin() } else { admin };
+        Standing { health, admin, life: self.life }
     }
 
     /// Whether probes mean anything: not any more when it is broken or about to go.
@@ -460,7 +528,7 @@ impl Member {
             if to == Health::Down {
                 self.forget_warmth(now);
             }
-            self.instance.vitals.set_down(to == Health::Down);
+            self.instance.vitals.set_down(to == Health::Down || self.agent.is_down());
             books.changed = true;
             books.changes.push(Change::Health(HealthChange {
                 pool: self.instance.pool.clone(),
@@ -499,16 +567,25 @@ impl Member {
         if self.ward.settled() || !self.is_watched() {
             books.first_round.remove(&serial);
         }
-        let due = self.ward.due().filter(|_| self.is_watched());
-        if due == self.entered {
-            return;
+        let (probe, agent) = match self.is_watched() {
+            true => (self.ward.due(), self.agent.due),
+            false => (None, None),
+        };
+        for (agenda, entered, due) in [
+            (&mut books.agenda, &mut self.entered, probe),
+            (&mut books.agents, &mut self.agent_entered, agent),
+        ] {
+            if due == *entered {
+                continue;
+            }
+            if let Some(at) = *entered {
+                agenda.remove(&(at, serial));
+            }
+            if let Some(at) = due {
+                let key = (self.instance.pool.clone(), self.instance.id.clone());
+                agenda.insert((at, serial), key);
+            }
+            *entered = due;
         }
-        if let Some(at) = self.entered {
-            books.agenda.remove(&(at, serial));
-        }
-        if let Some(at) = due {
-            books.agenda.insert((at, serial), self.key());
-        }
-        self.entered = due;
     }
 }

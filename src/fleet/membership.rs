@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{InstanceId, Ms, PoolId};
+use crate::fleet::agent::Line;
 use crate::fleet::change::Change;
 use crate::fleet::member::{Books, Key};
 use crate::fleet::order::{ProbeError, ProbeOrder};
@@ -135,6 +136,13 @@ impl Membership {
         self.books.note_ready();
     }
 
+    /// The agent of an instance was asked; `said` is nothing if it could not be. That is no error.
+    pub fn handle_agent(&mut self, now: Ms, order: &ProbeOrder, said: Option<Line>) {
+        if let Some(roster) = self.pools.get_mut(&order.instance.pool) {
+            roster.handle_agent(now, order, said, &mut self.books);
+        }
+    }
+
     /// Looks for instances that workers suspect, and has each probed at once.
     pub fn handle_suspicions(&mut self, now: Ms) {
         for roster in self.pools.values_mut() {
@@ -253,7 +261,14 @@ impl Membership {
             && first.key().0 <= now
         {
             let (pool, id) = first.remove();
-            orders.extend(self.pools.get_mut(&pool).and_then(|roster| roster.ask(&id)));
+            let roster = self.pools.get_mut(&pool);
+            orders.extend(roster.and_then(|roster| roster.ask(now, &id, &mut self.books)));
+        }
+        while let Some(first) = self.books.agents.first_entry()
+            && first.key().0 <= now
+        {
+            let (pool, id) = first.remove();
+            orders.extend(self.pools.get_mut(&pool).and_then(|roster| roster.ask_agent(&id)));
         }
         orders
     }
@@ -263,7 +278,8 @@ impl Membership {
     pub fn next_wake(&self) -> Option<Ms> {
         let probe = self.books.agenda.keys().next().map(|(at, _)| *at);
         let deadline = self.books.draining.values().min().copied();
-        probe.into_iter().chain(deadline).min()
+        let agent = self.books.agents.keys().next().map(|(at, _)| *at);
+        probe.into_iter().chain(agent).chain(deadline).min()
     }
 
     /// What became different since this was last asked, in the order in which it happened.

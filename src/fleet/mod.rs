@@ -4,6 +4,7 @@
 //!
 //! - [`health`]: the [`Ward`] of one instance turns probe results into pending, up or down, and
 //!   says when the next probe is due.
+//! - [`agent`]: what the agent beside an instance says of it.
 //! - `member` and `roster`: one instance with its three truths, and the instances of one pool.
 //! - `outlier`, `warmth` and `watch`: what real traffic says. Who answers worse than its peers is
 //!   ejected for a while, and who is new or comes back gets a growing share.
@@ -25,6 +26,7 @@
 //! 5. A probe that failed for want of something on this node (descriptors, time) says nothing
 //!    about the instance and changes nothing.
 
+pub mod agent;
 pub mod change;
 pub mod health;
 mod member;
@@ -40,5 +42,5 @@ pub mod zones;
 pub use change::{Change, HealthChange};
 pub use health::Ward;
 pub use membership::{Membership, NotEvacuated, NotRestored, NotSized, Unknown};
-pub use order::{Lane, ProbeError, ProbeOrder, ProbeResult, Way};
+pub use order::{Asks, Lane, ProbeError, ProbeOrder, ProbeResult};
 pub use probe::Prober;

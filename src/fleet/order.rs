@@ -1,22 +1,22 @@
 //! What the membership asks of the prober, and what it hears back.
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::unit::print_duration;
-use crate::model::{HealthCheck, Instance, Pool, ProxyVersion, SocketOptions};
+use crate::fleet::agent::Line;
+use crate::model::{AgentCheck, Instance, Pool};
 
 /// One probe to be made.
 #[derive(Clone, Debug)]
 pub struct ProbeOrder {
     /// Who is asked.
     pub instance: Arc<Instance>,
-    /// What is asked.
-    pub check: HealthCheck,
-    /// How it is connected to.
-    pub way: Way,
+    /// Its pool as it was when the probe was ordered: what is asked, and how it is connected to.
+    pub pool: Arc<Pool>,
+    /// Whom.
+    pub asks: Asks,
     /// How long the answer may take, from the moment the probe starts.
     pub timeout: Duration,
     /// Which others it may have to wait for.
@@ -25,28 +25,13 @@ pub struct ProbeOrder {
     pub number: u64,
 }
 
-/// How the pool's traffic reaches its instances: a probe that came another way would show nothing of
-/// the one that matters.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Way {
-    /// Where connections come from.
-    pub source: Option<IpAddr>,
-    /// Options of their sockets.
-    pub socket: SocketOptions,
-    /// What they begin with. A probe is on nobody's behalf, and says so.
-    pub proxy_protocol: Option<ProxyVersion>,
-}
-
-impl Way {
-    /// As the pool is configured.
-    pub fn of(pool: &Pool) -> Self {
-        let upstream = &pool.upstream;
-        Self {
-            source: upstream.source,
-            socket: upstream.socket,
-            proxy_protocol: upstream.proxy_protocol,
-        }
-    }
+/// Who answers a probe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asks {
+    /// The instance itself: its health.
+    Instance,
+    /// The agent that stands beside it.
+    Agent(AgentCheck),
 }
 
 /// Probes wait for a free socket only behind others of their lane, so that a zone that hangs in
@@ -83,6 +68,8 @@ pub struct ProbeResult {
     pub order: ProbeOrder,
     /// How long the answer took, or why it does not pass.
     pub outcome: Result<Duration, ProbeError>,
+    /// What its agent said, if that was asked and answered.
+    pub said: Option<Line>,
 }
 
 /// Why a probe did not pass.
@@ -97,9 +84,12 @@ pub enum ProbeError {
     /// The time was up.
     #[error("no answer within {}", print_duration(*.0))]
     Timeout(Duration),
-    /// It answered with a status other than 2xx and 3xx.
+    /// It answered with a status that the check does not take.
     #[error("answered {0}")]
     Status(u16),
+    /// Its answer has the right status, but not the text that it must contain.
+    #[error("its answer does not contain the text that the check looks for")]
+    Body,
     /// It closed the connection and had not answered.
     #[error("closed the connection without an answer")]
     Closed,
@@ -112,4 +102,11 @@ pub enum ProbeError {
     /// This node could not make the probe; that says nothing about the instance.
     #[error("the probe could not be made on this node: {0}")]
     Local(String),
+}
+
+impl ProbeError {
+    /// Whether the instance answered, if with the wrong thing: it can be reached.
+    pub fn is_answer(&self) -> bool {
+        matches!(self, Self::Status(_) | Self::Body | Self::NotHttp)
+    }
 }

@@ -1,11 +1,16 @@
-//! Probes over real sockets: one connection each, with as little work as it can be done with.
+//! Probes over real sockets, with as little work as they can be done with.
 //!
-//! A probe ends in a reset where the instance did not close first, so that frequent probes leave
-//! no connection in TIME_WAIT on this node. What the instance still sends is read before, so that
-//! it does not log a broken pipe.
+//! A connection ends in a reset where the instance did not close first, so that frequent probes leave
+//! none in TIME_WAIT on this node. What the instance still sends is read before, so that it does not
+//! log a broken pipe. Probes by HTTP of instances that are up keep theirs, for ten probes.
+
+mod agent;
+mod http;
+mod kept;
 
 use std::io;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -15,14 +20,13 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time;
 
 use crate::base::Clock;
-use crate::fleet::order::{Lane, ProbeError, ProbeOrder, ProbeResult, Way};
-use crate::model::HealthCheck;
+use crate::fleet::order::{Asks, Lane, ProbeError, ProbeOrder, ProbeResult};
+use crate::model::{HealthCheck, HttpCheck};
 use crate::net::{dial, proxy_protocol};
 
-/// A status line must fit in here.
-const BUFFER: usize = 1024;
-/// What is read at most of an answer, and for how long, after its status is known.
-const REST: usize = 64 * 1024;
+use kept::{Kept, Line};
+
+/// For how long the rest of an answer is read, once it is judged.
 const REST_TIME: Duration = Duration::from_millis(100);
 /// A time-out that fires later than this shows that this node was stalled, not the instance.
 const STALL: Duration = Duration::from_millis(500);
@@ -32,90 +36,140 @@ const STALL: Duration = Duration::from_millis(500);
 pub struct Prober {
     clock: Clock,
     lanes: [Arc<Semaphore>; Lane::ALL.len()],
+    kept: Arc<Mutex<Kept>>,
 }
 
 impl Prober {
     /// A prober with nothing to do.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, lanes: Lane::ALL.map(|lane| Arc::new(Semaphore::new(lane.width()))) }
+        let lanes = Lane::ALL.map(|lane| Arc::new(Semaphore::new(lane.width())));
+        Self { clock, lanes, kept: Arc::default() }
     }
 
     /// Makes the probe on a task of the current runtime, as soon as its lane has room, and hands
     /// back what came of it. Each order has exactly one result, unless nobody receives any more.
     pub fn start(&self, order: ProbeOrder, results: mpsc::Sender<ProbeResult>) {
-        let clock = self.clock;
-        let lane = Arc::clone(&self.lanes[order.lane as usize]);
+        self.kept().sweep(self.clock.now());
+        let prober = self.clone();
         tokio::spawn(async move {
-            let outcome = {
+            let (outcome, said) = {
                 // The lanes are never closed; if one were, its bound would be gone, not the probe.
-                let _room = lane.acquire().await;
-                probe(clock, &order).await
+                let _room = prober.lanes[order.lane as usize].acquire().await;
+                match order.asks {
+                    Asks::Instance => (prober.probe(&order).await, None),
+                    Asks::Agent(_) => match prober.ask_agent(&order).await {
+                        Ok((took, line)) => (Ok(took), Some(line)),
+                        Err(error) => (Err(error), None),
+                    },
+                }
             };
             // At shutdown nobody receives it.
-            let _ = results.send(ProbeResult { order, outcome }).await;
+            let _ = results.send(ProbeResult { order, outcome, said }).await;
         });
     }
-}
 
-/// Asks the instance once. Returns how long its answer took.
-///
-/// # Errors
-/// Says why the instance does not pass, or that this node could not ask.
-pub async fn probe(clock: Clock, order: &ProbeOrder) -> Result<Duration, ProbeError> {
-    let (start, timeout) = (clock.elapsed(), order.timeout);
-    let asked = async {
-        match &order.check {
-            HealthCheck::None => Ok(None),
-            HealthCheck::Tcp => greet(order).await.map(Some),
-            HealthCheck::Http { path } => get(order, path).await.map(Some),
+    /// Asks the instance once. Returns how long its answer took.
+    ///
+    /// # Errors
+    /// Says why the instance does not pass, or that this node could not ask.
+    pub async fn probe(&self, order: &ProbeOrder) -> Result<Duration, ProbeError> {
+        let (start, timeout) = (self.clock.elapsed(), order.timeout);
+        let asked = async {
+            match &order.pool.health.check {
+                HealthCheck::None => Ok(None),
+                HealthCheck::Tcp => greet(order).await.map(|()| None),
+                HealthCheck::Http(check) => self.get(order, check).await.map(Some),
+            }
+        };
+        let answer = time::timeout(timeout, asked).await;
+        let took = self.clock.elapsed().saturating_sub(start);
+        match answer {
+            Ok(Ok(None)) => Ok(took),
+            Ok(Ok(Some(answer))) => {
+                let verdict = answer.verdict.clone();
+                self.leave(order, answer).await;
+                verdict.map(|()| took)
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) if took > timeout + STALL => {
+                Err(ProbeError::Local(format!("it was stalled for {} ms", took.as_millis())))
+            }
+            Err(_) => Err(ProbeError::Timeout(timeout)),
         }
-    };
-    let answer = time::timeout(timeout, asked).await;
-    let took = clock.elapsed().saturating_sub(start);
-    let code = match answer {
-        Ok(Ok(Some(answer))) => {
-            let code = answer.code;
-            hang_up(answer).await;
-            code
+    }
+
+    /// The request of a check by HTTP, up to where its answer can be judged.
+    async fn get(&self, order: &ProbeOrder, check: &HttpCheck) -> Result<Answer, ProbeError> {
+        let kept = if kept::may_keep(order) { self.kept().take(order) } else { None };
+        if let Some(line) = kept {
+            match exchange(order, check, line, Vec::new()).await {
+                // The instance may have closed it before the request came: that says nothing.
+                Err(Failure { is_stale: true, .. }) => {}
+                answer => return answer.map_err(|failure| failure.error),
+            }
         }
-        Ok(Ok(None)) => None,
-        Ok(Err(error)) => return Err(error),
-        Err(_) if took > timeout + STALL => {
-            return Err(ProbeError::Local(format!("it was stalled for {} ms", took.as_millis())));
+        let line = Line::new(connect(order).await?);
+        let answer = exchange(order, check, line, greeting(order)).await;
+        answer.map_err(|failure| failure.error)
+    }
+
+    /// Reads the rest of an answer and keeps the connection, or ends it: in peace if the instance
+    /// closes it at once, else with a reset.
+    async fn leave(&self, order: &ProbeOrder, mut answer: Answer) {
+        let stays = kept::may_keep(order) && answer.line.may_stay();
+        if !answer.is_whole() {
+            // What has not come in this time is not waited for.
+            let _ = time::timeout(REST_TIME, answer.read_rest(stays)).await;
         }
-        Err(_) => return Err(ProbeError::Timeout(timeout)),
-    };
-    match code {
-        None | Some(200..=399) => Ok(took),
-        Some(code) => Err(ProbeError::Status(code)),
+        if answer.has_ended {
+            return;
+        }
+        let refused = match stays && answer.can_follow() {
+            true => self.kept().put(self.clock.now(), order, answer.line).err(),
+            false => Some(answer.line),
+        };
+        if let Some(line) = refused {
+            // If it cannot be set, the connection is closed in the ordinary way.
+            let _ = line.stream.set_zero_linger();
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // A map is whole whatever happened.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What an instance answered.
-struct Answer {
-    stream: TcpStream,
-    /// Where it was asked for one.
-    code: Option<u16>,
-    /// Whether nothing more is to come.
-    whole: bool,
+/// Where the instance is probed.
+fn address(order: &ProbeOrder) -> SocketAddr {
+    let traffic = order.instance.address;
+    let port = match order.asks {
+        Asks::Agent(agent) => agent.port,
+        Asks::Instance => order.pool.health.port.unwrap_or(traffic.port()),
+    };
+    SocketAddr::new(traffic.ip(), port)
 }
 
-/// A connection like those of the pool's traffic, and what is to be sent on it first.
-async fn connect(order: &ProbeOrder) -> Result<(TcpStream, Vec<u8>), ProbeError> {
-    let Way { source, socket, proxy_protocol } = &order.way;
-    let dialed = dial::connect(order.instance.address, *source, socket).await;
-    let stream = dialed.map_err(|error| match Errno::from_io_error(&error) {
+/// A connection like those of the pool's traffic.
+async fn connect(order: &ProbeOrder) -> Result<TcpStream, ProbeError> {
+    let upstream = &order.pool.upstream;
+    let dialed = dial::connect(address(order), upstream.source, &upstream.socket).await;
+    dialed.map_err(|error| match Errno::from_io_error(&error) {
         Some(Errno::CONNREFUSED) => ProbeError::Refused,
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL) => {
             ProbeError::Local(error.to_string())
         }
         _ => ProbeError::Connect(error.kind()),
-    })?;
+    })
+}
+
+/// What connections of the pool begin with: a probe is on nobody's behalf, and says so.
+fn greeting(order: &ProbeOrder) -> Vec<u8> {
     let mut first = Vec::new();
-    if let Some(version) = proxy_protocol {
-        proxy_protocol::write(*version, None, &mut first);
+    if let Some(version) = order.pool.upstream.proxy_protocol {
+        proxy_protocol::write(version, None, &mut first);
     }
-    Ok((stream, first))
+    first
 }
 
 fn broken(error: io::Error) -> ProbeError {
@@ -123,84 +177,115 @@ fn broken(error: io::Error) -> ProbeError {
 }
 
 /// A connection, and no more than it has to begin with.
-async fn greet(order: &ProbeOrder) -> Result<Answer, ProbeError> {
-    let (mut stream, first) = connect(order).await?;
-    stream.write_all(&first).await.map_err(broken)?;
-    Ok(Answer { stream, code: None, whole: true })
+async fn greet(order: &ProbeOrder) -> Result<(), ProbeError> {
+    let mut stream = connect(order).await?;
+    stream.write_all(&greeting(order)).await.map_err(broken)?;
+    let _ = stream.set_zero_linger();
+    Ok(())
 }
 
-/// `GET path`, up to the status line of the answer.
-async fn get(order: &ProbeOrder, path: &str) -> Result<Answer, ProbeError> {
-    let (mut stream, mut first) = connect(order).await?;
-    let host = order.instance.address;
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: tidegate-probe\r\n\
-         Accept: */*\r\nConnection: close\r\n\r\n"
-    );
-    first.extend_from_slice(request.as_bytes());
-    stream.write_all(&first).await.map_err(broken)?;
-    let mut buffer = [0; BUFFER];
-    let mut filled = 0;
-    loop {
-        let n = stream.read(&mut buffer[filled..]).await.map_err(broken)?;
-        let seen = filled;
-        filled += n;
-        if let Some(end) = memchr::memchr(b'\n', &buffer[seen..filled]) {
-            let code = status(&buffer[..=seen + end]).ok_or(ProbeError::NotHttp)?;
-            let whole = is_whole(&buffer[..filled]);
-            return Ok(Answer { stream, code: Some(code), whole });
-        }
-        match n {
-            0 if filled == 0 => return Err(ProbeError::Closed),
-            0 => return Err(ProbeError::NotHttp),
-            _ if filled == BUFFER => return Err(ProbeError::NotHttp),
-            _ => {}
-        }
-    }
+/// Why an exchange came to nothing.
+struct Failure {
+    error: ProbeError,
+    /// Not a byte of an answer came on a connection that was kept.
+    is_stale: bool,
 }
 
-/// The code in a status line.
-fn status(line: &[u8]) -> Option<u16> {
-    let mut response = httparse::Response::new(&mut []);
-    response.parse(line).ok()?;
-    response.code
-}
-
-/// Whether this is an answer of a stated length, to its last byte.
-fn is_whole(bytes: &[u8]) -> bool {
-    let mut fields = [httparse::EMPTY_HEADER; 32];
-    let mut response = httparse::Response::new(&mut fields);
-    let Ok(httparse::Status::Complete(head)) = response.parse(bytes) else {
-        return false;
+/// Sends the request of a check by HTTP on `line`, after what has to come `first`, and reads until
+/// the answer can be judged.
+async fn exchange(
+    order: &ProbeOrder,
+    check: &HttpCheck,
+    mut line: Line,
+    first: Vec<u8>,
+) -> Result<Answer, Failure> {
+    let was_kept = !line.begin();
+    let last = !(kept::may_keep(order) && line.may_stay());
+    let mut request = first;
+    request.extend(http::request(check, address(order), last));
+    let unheard = |error| Failure { error: broken(error), is_stale: was_kept };
+    line.stream.write_all(&request).await.map_err(unheard)?;
+    let mut answer = Answer {
+        line,
+        bytes: Vec::with_capacity(1024),
+        head: None,
+        has_ended: false,
+        verdict: Ok(()),
     };
-    let length =
-        response.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"));
-    let length = length.and_then(|field| std::str::from_utf8(field.value).ok()?.parse().ok());
-    length.is_some_and(|length: usize| bytes.len() - head >= length)
-}
-
-/// Ends the connection: in peace if the instance closes it at once, else with a reset.
-async fn hang_up(mut answer: Answer) {
-    let stream = &mut answer.stream;
-    let closed = !answer.whole && time::timeout(REST_TIME, drain(stream)).await == Ok(true);
-    if !closed {
-        // If it cannot be set, the connection is closed in the ordinary way.
-        let _ = stream.set_zero_linger();
-    }
-}
-
-/// Reads what is left of an answer; true if its end was seen.
-async fn drain(stream: &mut TcpStream) -> bool {
-    let mut buffer = [0; BUFFER];
-    let mut left = REST;
-    while left > 0 {
-        match stream.read(&mut buffer).await {
-            Ok(0) => return true,
-            Ok(n) => left = left.saturating_sub(n),
-            Err(_) => return false,
+    loop {
+        let is_silent = answer.bytes.is_empty();
+        match answer.read().await {
+            Ok(()) => {}
+            Err(error) if is_silent => return Err(unheard(error)),
+            Err(error) => return Err(Failure { error: broken(error), is_stale: false }),
+        }
+        let judged = answer.judge(check).map_err(|error| Failure { error, is_stale: false })?;
+        if let Some(verdict) = judged {
+            return Ok(Answer { verdict, ..answer });
+        }
+        if answer.is_over() {
+            let is_stale = was_kept && answer.bytes.is_empty();
+            return Err(Failure { error: answer.shortfall(), is_stale });
         }
     }
-    false
+}
+
+/// An answer to a check by HTTP, as far as it has come.
+struct Answer {
+    line: Line,
+    bytes: Vec<u8>,
+    head: Option<http::Head>,
+    /// Whether the connection has.
+    has_ended: bool,
+    verdict: Result<(), ProbeError>,
+}
+
+impl Answer {
+    /// Reads what there is.
+    async fn read(&mut self) -> io::Result<()> {
+        let n = self.line.stream.read_buf(&mut self.bytes).await?;
+        self.has_ended = n == 0;
+        Ok(())
+    }
+
+    /// Reads on: until the body is whole, or until the connection ends.
+    async fn read_rest(&mut self, until_whole: bool) {
+        let is_enough = |answer: &Self| answer.is_over() || (until_whole && answer.is_whole());
+        while !is_enough(self) && self.read().await.is_ok() {}
+    }
+
+    /// Whether no more of it will be read.
+    fn is_over(&self) -> bool {
+        self.has_ended || self.bytes.len() >= http::ANSWER_MOST
+    }
+
+    /// What the check says of it; `None` as long as that is open.
+    fn judge(&mut self, check: &HttpCheck) -> Result<Option<Result<(), ProbeError>>, ProbeError> {
+        if self.head.is_none() {
+            self.head = http::head(&self.bytes, check.method == "HEAD")?;
+        }
+        let body = |head: http::Head| head.judge(check, &head.body(&self.bytes, self.has_ended));
+        Ok(self.head.and_then(body))
+    }
+
+    /// What is wrong with one that is over and cannot be judged.
+    fn shortfall(&self) -> ProbeError {
+        match self.head {
+            Some(_) => ProbeError::Body,
+            None if self.bytes.is_empty() => ProbeError::Closed,
+            None => ProbeError::NotHttp,
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.head.is_some_and(|head| head.body(&self.bytes, self.has_ended).whole)
+    }
+
+    /// Whether the connection can be used for another request.
+    fn can_follow(&self) -> bool {
+        let follows = |head: http::Head| head.can_follow(&head.body(&self.bytes, self.has_ended));
+        !self.has_ended && self.head.is_some_and(follows)
+    }
 }
 
 #[cfg(test)]

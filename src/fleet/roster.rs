@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{InstanceId, Ms, PoolId, ZoneId};
+use crate::fleet::agent::Line;
 use crate::fleet::change::Change;
 use crate::fleet::member::{Books, Member, Origin, Site};
 use crate::fleet::order::{ProbeError, ProbeOrder};
@@ -14,7 +15,7 @@ use crate::fleet::watch::Watch;
 use crate::fleet::zones::{self, Load, Sign};
 use crate::model::{
     Admin, Health, InstanceRow, Life, Machine, MachineState, Pool, PoolRow, Provisioning, Scaling,
-    TrafficPlan,
+    Standing, TrafficPlan,
 };
 
 /// How much of what an agent newly says of the demand, which it does once a second, is believed at
@@ -75,10 +76,16 @@ impl Roster {
             member.origin == Origin::Static && !named.contains(id)
         });
         if before.health.check != pool.health.check
+            || before.health.port != pool.health.port
             || before.health.interval != pool.health.interval
         {
             for member in self.members.values_mut() {
                 member.reschedule(now, &pool.health, books);
+            }
+        }
+        if before.health.agent != pool.health.agent {
+            for member in self.members.values_mut() {
+                member.set_agent(now, pool.health.agent, books);
             }
         }
         for one in &pool.instances {
@@ -181,8 +188,26 @@ impl Roster {
     }
 
     /// The probe of this instance that is due now.
-    pub fn ask(&mut self, id: &InstanceId) -> Option<ProbeOrder> {
-        Some(self.members.get_mut(id)?.ask(&self.pool))
+    pub fn ask(&mut self, now: Ms, id: &InstanceId, books: &mut Books) -> Option<ProbeOrder> {
+        self.members.get_mut(id)?.ask(now, &self.pool, books)
+    }
+
+    /// The question to the agent of this instance that is due now.
+    pub fn ask_agent(&mut self, id: &InstanceId) -> Option<ProbeOrder> {
+        self.members.get_mut(id)?.ask_agent(&self.pool)
+    }
+
+    /// The agent of an instance was asked.
+    pub fn handle_agent(
+        &mut self,
+        now: Ms,
+        order: &ProbeOrder,
+        said: Option<Line>,
+        books: &mut Books,
+    ) {
+        if let Some(member) = self.members.get_mut(&order.instance.id) {
+            member.handle_agent(now, order, said, books);
+        }
     }
 
     /// A probe was made.
@@ -193,9 +218,33 @@ impl Roster {
         outcome: &Result<Duration, ProbeError>,
         books: &mut Books,
     ) {
-        if let Some(member) = self.members.get_mut(&order.instance.id) {
-            member.handle_probe(now, &self.pool.health, order, outcome, books);
+        let id = &order.instance.id;
+        let among_last = outcome.is_err() && self.is_among_last(id, books);
+        if let Some(member) = self.members.get_mut(id) {
+            member.handle_probe(now, among_last, order, outcome, books);
         }
+    }
+
+    /// Whether this instance is up, and without it fewer would be than the pool must have to do
+    /// without those that fail their probes. Who boots, leaves or is kept out by an operator does
+    /// not count.
+    fn is_among_last(&self, id: &InstanceId, books: &Books) -> bool {
+        let is_up = |member: &Member| member.standing(Admin::Enabled).health == Health::Up;
+        if !self.members.get(id).is_some_and(is_up) {
+            return false;
+        }
+        let said = books.admin.get(&self.pool.id);
+        let counts = |(id, member): &(&InstanceId, &Member)| {
+            let admin = said.and_then(|said| said.get(*id)).copied().unwrap_or(Admin::Enabled);
+            let standing = Standing { health: Health::Up, ..member.standing(admin) };
+            standing.eligible() && member.life != Life::Booting
+        };
+        let (mut all, mut left) = (0_u32, 0_u32);
+        for (other, member) in self.members.iter().filter(counts) {
+            all += 1;
+            left += u32::from(other != id && is_up(member));
+        }
+        left == 0 || f64::from(left) < self.pool.zones.panic_below.0 * f64::from(all)
     }
 
     /// Looks for instances that traffic waits for in vain.

@@ -50,27 +50,27 @@ pub struct InstanceRow {
     pub instance: Arc<Instance>,
     /// The three truths.
     pub standing: Standing,
-    /// For how long it is ejected and what for, in words for an operator.
-    pub ejection: Option<Arc<str>>,
     /// Only probes speak against it, and the pool is in panic: it gets traffic all the same.
     pub in_panic: bool,
+    /// What an operator should know beside the standing.
+    pub note: Option<Arc<str>>,
 }
 
 impl InstanceRow {
     /// An instance with its three truths.
     pub fn new(instance: Arc<Instance>, standing: Standing) -> Self {
-        Self { instance, standing, ejection: None, in_panic: false }
+        Self { instance, standing, in_panic: false, note: None }
     }
 
     /// Why new traffic may (not) go there, in words for an operator.
     pub fn why(&self) -> String {
         let (eligible, why) = self.standing.verdict();
         let ramp = self.instance.vitals.ramp();
-        match &self.ejection {
+        match &self.note {
             _ if !eligible && self.in_panic => {
                 "fails its probes; used because its pool is in panic".to_owned()
             }
-            Some(ejection) if self.standing.health == Health::Ejected => ejection.to_string(),
+            Some(note) => note.to_string(),
             _ if eligible && self.standing.life == Life::Ramping => {
                 format!("{why}: takes {} % of its share", ramp * 100 / FULL)
             }

@@ -39,8 +39,14 @@ pub struct Vitals {
     suspect: AtomicBool,
     /// Set while health is down: who waits for this instance stops waiting.
     down: AtomicBool,
-    /// How much of its full share it takes while it warms up, of [`FULL`].
+    /// How much of its full share it takes, of [`FULL`]: the product of the two below.
     ramp: AtomicU32,
+    /// While it warms up.
+    warmth: AtomicU32,
+    /// As its agent wants it.
+    share: AtomicU32,
+    /// How many requests its agent allows in flight.
+    own_limit: AtomicU32,
     /// What the last responses say in a row: 5xx or none at all.
     failures_in_a_row: AtomicU32,
     /// The same, of those alone that a gateway gives: 502, 503, 504, or none at all.
@@ -71,6 +77,9 @@ impl Default for Vitals {
             suspect: AtomicBool::new(false),
             down: AtomicBool::new(false),
             ramp: AtomicU32::new(FULL),
+            warmth: AtomicU32::new(FULL),
+            share: AtomicU32::new(FULL),
+            own_limit: AtomicU32::new(u32::MAX),
             failures_in_a_row: AtomicU32::new(0),
             gateway_failures_in_a_row: AtomicU32::new(0),
             cost: Cost::default(),
@@ -88,7 +97,7 @@ impl Vitals {
 
     /// Takes a slot if fewer than `limit` are taken and the instance is not closed.
     fn acquire(&self, limit: Limit) -> bool {
-        let limit = limit.as_u32();
+        let limit = limit.as_u32().min(self.own_limit.load(Ordering::Relaxed));
         self.in_flight
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
                 (now & CLOSED == 0 && now < limit).then_some(now + 1)
@@ -155,9 +164,28 @@ impl Vitals {
         self.down.load(Ordering::Relaxed)
     }
 
-    /// Sets the part of its full share that it takes, of [`FULL`].
+    /// Sets the part of its full share that it takes while it warms up, of [`FULL`].
     pub fn set_ramp(&self, part: u32) {
-        self.ramp.store(part.clamp(1, FULL), Ordering::Relaxed);
+        self.warmth.store(part.clamp(1, FULL), Ordering::Relaxed);
+        self.set_product();
+    }
+
+    /// Sets the part of its full share that its agent wants for it, of [`FULL`].
+    pub fn set_share(&self, part: u32) {
+        self.share.store(part.clamp(1, FULL), Ordering::Relaxed);
+        self.set_product();
+    }
+
+    /// Only the control plane sets parts, one at a time.
+    fn set_product(&self) {
+        let part = |part: &AtomicU32| part.load(Ordering::Relaxed);
+        let product = part(&self.warmth) * part(&self.share) / FULL;
+        self.ramp.store(product.clamp(1, FULL), Ordering::Relaxed);
+    }
+
+    /// Bounds its requests in flight, beside the limit of its pool; `None` leaves it to that.
+    pub fn set_own_limit(&self, limit: Option<u32>) {
+        self.own_limit.store(limit.unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
     /// The part of its full share that it takes, of [`FULL`]; at least 1.
@@ -272,6 +300,27 @@ mod tests {
         drop(first);
         assert_eq!(instance.vitals.in_flight(), 1);
         assert!(instance.take_slot(limit).is_some());
+    }
+
+    #[test]
+    fn an_agent_may_lower_the_limit_and_the_share() {
+        let instance = instance();
+        instance.vitals.set_own_limit(Some(1));
+        let _slot = instance.take_slot(Limit::AtMost(2)).expect("one");
+        assert!(instance.take_slot(Limit::AtMost(2)).is_none());
+        instance.vitals.set_own_limit(Some(9));
+        let _slot = instance.take_slot(Limit::AtMost(2)).expect("two");
+        assert!(instance.take_slot(Limit::AtMost(2)).is_none(), "it cannot raise it");
+        instance.vitals.set_own_limit(None);
+        assert!(instance.take_slot(Limit::Unlimited).is_some());
+
+        instance.vitals.set_ramp(FULL / 2);
+        instance.vitals.set_share(FULL / 4);
+        assert_eq!(instance.vitals.ramp(), FULL / 8);
+        instance.vitals.set_ramp(FULL);
+        assert_eq!(instance.vitals.ramp(), FULL / 4, "warm, and the agent still wants less");
+        instance.vitals.set_share(0);
+        assert_eq!(instance.vitals.ramp(), 1);
     }
 
     #[test]

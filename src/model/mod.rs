@@ -40,8 +40,8 @@ pub use listener::{
 pub use machine::{Machine, MachineState};
 pub use outlier::Outlier;
 pub use pool::{
-    Balance, Health as HealthSettings, HealthCheck, KeepAlive, Limit, Pool, PoolTimeouts,
-    ProcessSettings, Provisioning, ProxyVersion, Retry, StaticInstance, StopPolicy,
+    AgentCheck, Balance, Health as HealthSettings, HealthCheck, HttpCheck, KeepAlive, Limit, Pool,
+    PoolTimeouts, ProcessSettings, Provisioning, ProxyVersion, Retry, StaticInstance, StopPolicy,
     UpstreamSettings,
 };
 pub use queue::{Order, Priority, Queue};

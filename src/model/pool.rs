@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -149,11 +150,48 @@ pub enum HealthCheck {
     None,
     /// Whether it accepts a connection.
     Tcp,
-    /// Whether `GET path` answers 2xx or 3xx.
-    Http {
-        /// The path, which starts with a slash.
-        path: String,
-    },
+    /// Whether a request is answered as it should be.
+    Http(HttpCheck),
+}
+
+/// A request by HTTP/1.1, and what its answer has to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HttpCheck {
+    /// The method, in upper case.
+    pub method: String,
+    /// The path, which starts with a slash.
+    pub path: String,
+    /// The host asked for; `None` for the address.
+    pub host: Option<String>,
+    /// More header fields; none of them frames the request.
+    pub headers: Vec<(String, String)>,
+    /// The statuses that pass.
+    pub status: Vec<RangeInclusive<u16>>,
+    /// What the body has to contain, in its first 64 KiB.
+    pub body: Option<String>,
+}
+
+impl HttpCheck {
+    /// `GET path`, which has to be answered with 2xx or 3xx.
+    pub fn get(path: &str) -> Self {
+        Self {
+            method: "GET".into(),
+            path: path.into(),
+            host: None,
+            headers: Vec::new(),
+            status: vec![200..=399],
+            body: None,
+        }
+    }
+}
+
+/// The agent that stands beside an instance and speaks of it, as HAProxy's agent check has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AgentCheck {
+    /// Where it listens, on the address of the instance.
+    pub port: u16,
+    /// How often it is asked.
+    pub interval: Duration,
 }
 
 /// Active health checks.
@@ -161,8 +199,14 @@ pub enum HealthCheck {
 pub struct Health {
     /// What is asked.
     pub check: HealthCheck,
+    /// The port that probes go to; `None` for that of the traffic.
+    pub port: Option<u16>,
+    /// Whom to ask beside the instance itself.
+    pub agent: Option<AgentCheck>,
     /// How often, while nothing changes.
     pub interval: Duration,
+    /// How often one is asked that answers live requests well; not shorter than the interval.
+    pub serving_interval: Duration,
     /// How long an answer may take; not longer than the interval.
     pub timeout: Duration,
     /// Passes in a row until a down instance is up.
@@ -175,7 +219,10 @@ impl Default for Health {
     fn default() -> Self {
         Self {
             check: HealthCheck::Tcp,
+            port: None,
+            agent: None,
             interval: Duration::from_secs(5),
+            serving_interval: Duration::from_secs(20),
             timeout: Duration::from_secs(2),
             rise: 2,
             fall: 3,

@@ -428,7 +428,8 @@ mod tests {
         let ramping = row(Health::Up, Life::Ramping);
         ramping[0].instance.vitals.set_ramp(FULL / 4);
         let mut roster = roster();
-        let mut members = roster.observe(Ms(1_000), &ramping, std::slice::from_ref(&running));
+        let mut members =
+            roster.observe(Ms(1_000), &pool(&ramping), std::slice::from_ref(&running));
         members[0].units = 2;
         let count = Count::of(&members, 3, 0);
         assert_eq!((count.healthy, count.carrying(), count.size()), (2, 5, 5), "not ordered twice");
@@ -438,7 +439,7 @@ mod tests {
         // What the counters say counts only while it ramps: of one that is down it is what was.
         let serving = row(Health::Up, Life::Serving);
         serving[0].instance.vitals.set_ramp(FULL / 4);
-        let members = roster.observe(Ms(2_000), &serving, std::slice::from_ref(&running));
+        let members = roster.observe(Ms(2_000), &pool(&serving), std::slice::from_ref(&running));
         assert_eq!(Count::of(&members, 0, 0).presence().strength(), 1.0);
         let told = Presence { warming: 3, ready: 1, ..Presence::default() };
         assert_eq!(told.strength(), 2.5, "a half each where nobody knows");

@@ -20,6 +20,7 @@ mod load;
 mod operator;
 mod origin;
 mod patience;
+mod probes;
 mod proxy_protocol;
 mod queue;
 mod reasons;

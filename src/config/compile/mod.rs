@@ -11,6 +11,7 @@
 
 mod action;
 mod affinity;
+mod health;
 mod limits;
 mod listener;
 mod outlier;

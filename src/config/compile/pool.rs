@@ -8,14 +8,13 @@ use crate::base::{InstanceId, PoolId, Share, ZoneId};
 use crate::config::bound::{Bytes, OrOff, Span};
 use crate::config::raw::{self, File};
 use crate::config::read::{At, Given, State};
-use crate::config::scalar::{CheckKind, Period, Positive, Printed, Wrong};
-use crate::config::text::{Name, Port, UrlPath};
+use crate::config::scalar::{Period, Positive, Wrong};
+use crate::config::text::{Name, Port};
 use crate::model::{
-    Balance, HealthCheck, HealthSettings, Limit, Listener, Pool, PoolTimeouts, Provisioning, Queue,
-    Retry, StaticInstance,
+    Balance, Limit, Listener, Pool, PoolTimeouts, Provisioning, Queue, Retry, StaticInstance,
 };
 
-use super::{Compiler, first_written};
+use super::Compiler;
 
 impl Compiler<'_> {
     pub(super) fn pools(&mut self, file: &File, listeners: &[Listener]) -> Vec<Arc<Pool>> {
@@ -169,43 +168,6 @@ impl Compiler<'_> {
         } else if before.iter().any(|other| other.id == instance.id) {
             let problem = format!("another instance of the pool has the id {:?} too", instance.id);
             self.fault(raw.id.place, &raw.id.key, problem, "ids are unique within a pool");
-        }
-    }
-
-    fn health(&mut self, raw: &raw::Health, base: &raw::Health) -> HealthSettings {
-        let kind = self.pick(&raw.kind, &base.kind, CheckKind::Tcp);
-        let check = match kind {
-            CheckKind::None => HealthCheck::None,
-            CheckKind::Tcp => HealthCheck::Tcp,
-            CheckKind::Http => HealthCheck::Http {
-                path: self.pick(&raw.url_path, &base.url_path, UrlPath("/".into())).0,
-            },
-        };
-        let kind_is_wrong = matches!(raw.kind.state, State::Wrong);
-        if kind != CheckKind::Http && raw.url_path.is_present() && !kind_is_wrong {
-            let problem = "is only for checks by HTTP";
-            self.fault(raw.url_path.place, &raw.url_path.key, problem, "add type = \"http\"");
-        }
-        let seconds = |count| Period(Duration::from_secs(count));
-        let interval = self.pick(&raw.interval, &base.interval, seconds(5)).0;
-        let timeout = self.pick(&raw.timeout, &base.timeout, seconds(2)).0;
-        if timeout > interval && kind != CheckKind::None {
-            let written = [&raw.timeout, &base.timeout, &raw.interval, &base.interval];
-            let (place, key) =
-                first_written(&written).unwrap_or((raw.table.place, &raw.table.path));
-            let problem = format!(
-                "the timeout {} is longer than the interval {}",
-                timeout.print(),
-                interval.print()
-            );
-            self.fault(place, key, problem, "a probe must end before the next one starts");
-        }
-        HealthSettings {
-            check,
-            interval,
-            timeout,
-            rise: self.pick(&raw.rise, &base.rise, Positive(2)).0,
-            fall: self.pick(&raw.fall, &base.fall, Positive(3)).0,
         }
     }
 }

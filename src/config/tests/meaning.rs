@@ -253,6 +253,45 @@ fn health() {
     );
     check_pool("health = { type = \"none\", timeout = \"10s\" }", &[]);
     check_pool(
+        "health = { serving_interval = \"4s\" }",
+        &[
+            "7:31: pool.web.health.serving_interval: the serving_interval \"4s\" is shorter than the interval \"5s\"",
+        ],
+    );
+    check_pool(
+        "health = { type = \"http\", method = \"HEAD\", body = \"x\" }",
+        &["7:51: pool.web.health.body: answers to HEAD have no body; use GET"],
+    );
+    check_pool(
+        "health = { type = \"http\", headers = { Host = \"a\" } }",
+        &[
+            "7:37: pool.web.health.headers: host has a key of its own; write host = \"app.example.com\"",
+        ],
+    );
+    check_pool(
+        "health = { type = \"http\", headers = { Connection = \"a\" } }",
+        &["7:37: pool.web.health.headers: connection is the probe's own; leave it out"],
+    );
+    check_pool(
+        "health = { type = \"http\", status = [\"399-200\", 100, \"2xx\"], body = \"\", host = \"a b\" }",
+        &[
+            "7:37: pool.web.health.status[1]: nothing is in \"399-200\"; did you mean \"200-399\"?",
+            "7:48: pool.web.health.status[2]: 100 is less than 200",
+            "7:53: pool.web.health.status[3]: \"2xx\" is not a range of statuses from 200 to 599; write it like \"200-399\"",
+            "7:68: pool.web.health.body: every body contains an empty text",
+            "7:79: pool.web.health.host: \"a b\" is not a host",
+        ],
+    );
+    check_pool("health = { type = \"http\", status = 204, port = 81, host = \"[::1]:80\" }", &[]);
+    check_pool(
+        "health = { agent = { interval = \"1s\" } }",
+        &["7:12: pool.web.health.agent.port: is missing; write where the agent listens"],
+    );
+    check_pool(
+        "health = { body = \"x\" }",
+        &["7:19: pool.web.health.body: is only for checks by HTTP; add type = \"http\""],
+    );
+    check_pool(
         "health = { path = \"/healthz\" }",
         &["7:19: pool.web.health.path: is only for checks by HTTP; add type = \"http\""],
     );

@@ -7,8 +7,8 @@ use super::{PROVISIONED, SMALLEST, good};
 use crate::base::{PoolId, Share, ZoneId};
 use crate::config::{AccessTo, AdminBind, LogFormat, LogSettings, Origin, Setting, load};
 use crate::model::{
-    Balance, HealthCheck, HostPattern, Limit, Order, Pool, Priority, Protocol, Provisioning,
-    StopPolicy,
+    Balance, HealthCheck, HostPattern, HttpCheck, Limit, Order, Pool, Priority, Protocol,
+    Provisioning, StopPolicy,
 };
 
 const fn secs(count: u64) -> Duration {
@@ -76,7 +76,7 @@ fn the_shipped_file() {
     assert_eq!(config.listeners[0].id.as_str(), "web");
     assert_eq!(config.listeners[0].bind, [([127, 0, 0, 1], 8080).into()]);
     let pool = config.pool(&PoolId::new("web")).expect("there is one");
-    assert_eq!(pool.health.check, HealthCheck::Http { path: "/healthz".into() });
+    assert_eq!(pool.health.check, HealthCheck::Http(HttpCheck::get("/healthz")));
     assert_eq!((pool.health.interval, pool.health.timeout), (secs(2), secs(1)));
     assert_eq!(pool.drain_timeout, secs(30));
     let scaling = pool.scaling.as_ref().expect("it is scaled");

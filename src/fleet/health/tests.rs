@@ -3,7 +3,10 @@ use super::*;
 fn settings(interval_ms: u64, rise: u32, fall: u32) -> HealthSettings {
     HealthSettings {
         check: HealthCheck::Tcp,
+        port: None,
+        agent: None,
         interval: Duration::from_millis(interval_ms),
+        serving_interval: Duration::from_millis(4 * interval_ms),
         timeout: Duration::from_secs(5),
         rise,
         fall,
@@ -11,11 +14,13 @@ fn settings(interval_ms: u64, rise: u32, fall: u32) -> HealthSettings {
 }
 
 fn ward(settings: &HealthSettings, boots: bool) -> Ward {
-    Ward::new(Ms(1_000), &"i".into(), settings, boots)
+    Ward::new(Ms(1_000), 7, settings, boots)
 }
 
 const PASS: Result<Duration, ProbeError> = Ok(Duration::from_millis(1));
 const FAIL: Result<Duration, ProbeError> = Err(ProbeError::Refused);
+const SICK: Result<Duration, ProbeError> = Err(ProbeError::Status(503));
+const SUSPECT: Evidence = Evidence { suspect: true, answered: None, among_last: false };
 
 /// Makes the probe that is due and hands in `outcome`; returns when that was.
 fn step(
@@ -26,7 +31,7 @@ fn step(
     let at = ward.due().expect("a probe is due");
     let asked = ward.start(settings);
     assert!(ward.awaits(asked.number) && ward.due().is_none());
-    let turn = ward.handle_result(at, settings, false, outcome);
+    let turn = ward.handle_result(at, settings, Evidence::default(), outcome);
     assert!(!ward.awaits(asked.number), "a result counts once");
     (at, turn)
 }
@@ -111,10 +116,10 @@ fn the_wait_is_the_interval_or_a_second_while_undecided() {
     };
     assert_eq!(gaps(&mut ward, &[PASS, PASS]), [5_000, 5_000]);
     assert_eq!(gaps(&mut ward, &[FAIL, FAIL]), [1_000, 1_000], "up, with failures");
-    // Down for good: the interval again. The step back to it ends on the phase of the interval.
+    // Down for good: two intervals. The step back to them ends on the phase of the interval.
     let [first, rest @ ..] = &gaps(&mut ward, &[FAIL, FAIL, FAIL])[..] else { panic!("three") };
-    assert!((1..=5_000).contains(first));
-    assert_eq!(rest, [5_000, 5_000]);
+    assert!((5_001..=10_000).contains(first));
+    assert_eq!(rest, [10_000, 10_000]);
     assert_eq!(gaps(&mut ward, &[PASS]), [1_000], "down, with passes");
     assert!(gaps(&mut ward, &[PASS])[0] <= 5_000);
     assert_eq!(ward.health(), Health::Up);
@@ -135,9 +140,8 @@ fn phases_spread_evenly() {
     for outcome in [PASS, FAIL] {
         let mut per_100ms = [0u32; 20];
         let (step_ms, buckets) = if outcome.is_ok() { (2_000, 20) } else { (1_000, 10) };
-        for n in 0..1_000 {
-            let id = InstanceId::new(format!("10.0.{}.{}:8080", n / 250, n % 250));
-            let mut ward = Ward::new(Ms(7_777), &id, &settings, false);
+        for serial in 4_711..5_711 {
+            let mut ward = Ward::new(Ms(7_777), serial, &settings, false);
             let (_, _) = step(&mut ward, &settings, &outcome);
             let due = ward.due().expect("due").0;
             assert!(due > 7_777 && due <= 7_777 + step_ms);
@@ -147,6 +151,166 @@ fn phases_spread_evenly() {
         let peak = per_100ms.into_iter().max().expect("buckets");
         assert!(peak * 2 <= mean * 3, "peak {peak}, mean {mean}: {per_100ms:?}");
     }
+}
+
+#[test]
+fn what_is_down_is_asked_more_rarely_but_not_too_rarely() {
+    for (interval_ms, gap_ms) in [(200, 400), (5_000, 10_000), (5_001, 5_001), (60_000, 60_000)] {
+        let settings = settings(interval_ms, 2, 1);
+        let mut ward = ward(&settings, false);
+        step(&mut ward, &settings, &FAIL);
+        let (first, _) = step(&mut ward, &settings, &FAIL);
+        let (second, _) = step(&mut ward, &settings, &FAIL);
+        assert_eq!(second.since(first).as_millis(), gap_ms, "{interval_ms}");
+    }
+}
+
+#[test]
+fn live_traffic_takes_the_place_of_probes() {
+    // Whether the instance answers requests when the probe is due, and whether it is asked (p) or
+    // not (-): with traffic at least every fourth time.
+    for (answers, expected) in [
+        ("........", "pppppppp"),
+        ("aaaaaaaaa", "p---p---p"),
+        ("aa.aaaa.a", "p-p---pp-"),
+        ("aasaa", "p-p--"),
+    ] {
+        let settings = settings(5_000, 2, 3);
+        let mut ward = ward(&settings, false);
+        let mut asked = String::new();
+        for answer in answers.chars() {
+            let now = ward.due().expect("due");
+            let evidence = Evidence {
+                suspect: answer == 's',
+                answered: (answer != '.').then_some(Ms(now.0 - 900)),
+                among_last: false,
+            };
+            if ward.postpone(now, &settings, evidence) {
+                asked.push('-');
+            } else {
+                asked.push('p');
+                step(&mut ward, &settings, &PASS);
+            }
+            assert!(ward.due().is_some_and(|due| due > now && due <= Ms(now.0 + 5_000)));
+        }
+        assert_eq!(asked, expected, "{answers}");
+    }
+}
+
+/// An up ward that has been there for a while.
+fn long_up(settings: &HealthSettings) -> Ward {
+    let mut ward = Ward::new(Ms(100_000), 7, settings, false);
+    step(&mut ward, settings, &PASS);
+    ward
+}
+
+#[test]
+fn what_answered_long_ago_or_fails_or_is_undecided_is_asked() {
+    let settings = settings(5_000, 2, 3);
+    let serving = |at| Evidence { answered: Some(at), ..Evidence::default() };
+    let mut ward = ward(&settings, false);
+    assert!(!ward.postpone(Ms(1_000), &settings, serving(Ms(1_000))), "pending");
+    let mut ward = long_up(&settings);
+    let due = ward.due().expect("due");
+    assert!(!ward.postpone(due, &settings, serving(Ms(due.0 - 5_001))), "too long ago");
+    step(&mut ward, &settings, &FAIL);
+    let due = ward.due().expect("due");
+    assert!(!ward.postpone(due, &settings, serving(due)), "one probe has failed");
+    step(&mut ward, &settings, &PASS);
+    assert!(ward.handle_suspicion(Ms(due.0 + 9_000), &settings));
+    assert!(!ward.postpone(Ms(due.0 + 9_000), &settings, serving(due)), "suspected meanwhile");
+    let always = HealthSettings { serving_interval: settings.interval, ..settings };
+    let mut ward = long_up(&always);
+    let due = ward.due().expect("due");
+    assert!(!ward.postpone(due, &always, serving(due)), "turned off");
+}
+
+#[test]
+fn counters_speak_for_an_instance_until_an_exchange_fails() {
+    let vitals = Vitals::default();
+    assert_eq!(Evidence::of(&vitals), Evidence::default(), "it was never asked");
+    vitals.note_byte(Ms(7));
+    vitals.count_response(404, Duration::ZERO);
+    assert_eq!(Evidence::of(&vitals).answered, Some(Ms(7)));
+    vitals.count_response(500, Duration::ZERO);
+    assert_eq!(Evidence::of(&vitals).answered, None);
+    vitals.count_response(200, Duration::ZERO);
+    vitals.suspect();
+    let evidence = Evidence::of(&vitals);
+    assert!(evidence.suspect && !evidence.serves(Ms(8), Duration::from_secs(1)));
+}
+
+#[test]
+fn one_of_the_last_that_serve_is_spared_as_long_as_it_serves() {
+    let settings = settings(5_000, 2, 3);
+    let late = || Err(ProbeError::Timeout(Duration::from_secs(2)));
+    let last = |at| Evidence { answered: Some(at), among_last: true, ..Evidence::default() };
+    let fail = |ward: &mut Ward, evidence: Evidence, outcome| {
+        let at = ward.due().expect("due");
+        ward.start(&settings);
+        ward.handle_result(
+            at,
+            &settings,
+            Evidence { answered: evidence.answered.map(|ago| Ms(at.0 - ago.0)), ..evidence },
+            &outcome,
+        )
+    };
+    // How it is looked upon at the third failure, and whether that brings it down.
+    let table = [
+        (last(Ms(100)), late(), false),
+        (last(Ms(10_000)), SICK, false),
+        (last(Ms(10_001)), SICK, true),
+        (last(Ms(100)), FAIL, true),
+        (Evidence { answered: None, ..last(Ms(0)) }, SICK, true),
+        (Evidence { among_last: false, ..last(Ms(100)) }, SICK, true),
+        (Evidence { suspect: true, ..last(Ms(100)) }, SICK, true),
+    ];
+    for (evidence, outcome, falls) in table {
+        let mut ward = long_up(&settings);
+        step(&mut ward, &settings, &SICK);
+        step(&mut ward, &settings, &SICK);
+        let turn = fail(&mut ward, evidence, outcome.clone());
+        assert_eq!(turn.is_some(), falls, "{evidence:?} {outcome:?}");
+        assert_eq!(ward.spared().is_some(), !falls);
+    }
+
+    let mut ward = long_up(&settings);
+    for _ in 0..3 {
+        assert_eq!(fail(&mut ward, last(Ms(100)), SICK), None);
+    }
+    assert_eq!(
+        ward.spared(),
+        Some("its probes fail (answered 503), but it serves traffic and is among the last")
+    );
+    assert_eq!(fail(&mut ward, last(Ms(100)), late()), None, "as long as it serves");
+    let before = ward.due();
+    let turn = fail(&mut ward, Evidence::default(), SICK).expect("a turn");
+    assert_eq!((turn.to, ward.spared()), (Health::Down, None));
+    assert!(before.is_some_and(|due| ward.due().is_some_and(|next| next > due)));
+
+    let mut ward = long_up(&settings);
+    for _ in 0..3 {
+        fail(&mut ward, last(Ms(100)), SICK);
+    }
+    step(&mut ward, &settings, &PASS);
+    assert_eq!((ward.health(), ward.spared()), (Health::Up, None));
+}
+
+#[test]
+fn what_answers_wrongly_can_be_told_from_what_does_not_answer() {
+    let settings = settings(5_000, 2, 1);
+    let mut ward = up(&settings);
+    step(&mut ward, &settings, &SICK);
+    assert!(ward.only_probes_object());
+    step(&mut ward, &settings, &FAIL);
+    assert!(!ward.only_probes_object(), "it has died since");
+    step(&mut ward, &settings, &SICK);
+    assert!(ward.only_probes_object());
+    step(&mut ward, &settings, &PASS);
+    step(&mut ward, &settings, &PASS);
+    assert!(!ward.only_probes_object(), "it is up");
+    ward.condemn("broke");
+    assert!(!ward.only_probes_object(), "its provider does");
 }
 
 /// An up ward that last passed at `Ms(1_000)`.
@@ -169,7 +333,7 @@ fn a_suspect_is_probed_at_once_and_falls_at_one_failure() {
     assert!(ward.handle_suspicion(Ms(2_600), &settings));
     assert_eq!(ward.due(), None, "the trial is out already");
     let timed_out = Err(ProbeError::Timeout(asked.timeout));
-    let turn = ward.handle_result(Ms(4_500), &settings, true, &timed_out).expect("a turn");
+    let turn = ward.handle_result(Ms(4_500), &settings, SUSPECT, &timed_out).expect("a turn");
     assert_eq!(turn.to, Health::Down);
     assert!(turn.why.starts_with("no answer within 2s"), "{}", turn.why);
 }
@@ -190,7 +354,7 @@ fn a_regular_failure_of_a_suspect_counts_like_a_trial() {
     let settings = settings(5_000, 2, 3);
     let mut ward = up(&settings);
     ward.start(&settings);
-    assert!(ward.handle_result(Ms(6_000), &settings, true, &FAIL).is_some());
+    assert!(ward.handle_result(Ms(6_000), &settings, SUSPECT, &FAIL).is_some());
     assert_eq!(ward.health(), Health::Down);
 }
 

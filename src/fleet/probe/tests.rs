@@ -4,12 +4,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::model::{Instance, ProxyVersion, SocketOptions};
+use crate::model::{
+    Admin, AgentCheck, HealthSettings, Instance, KeepAlive, Pool, ProxyVersion, UpstreamSettings,
+};
 
 const LONG: Duration = Duration::from_secs(10);
 
 fn http() -> HealthCheck {
-    HealthCheck::Http { path: "/healthz".into() }
+    HealthCheck::Http(HttpCheck::get("/healthz"))
 }
 
 fn order(address: SocketAddr, check: HealthCheck, timeout: Duration) -> ProbeOrder {
@@ -21,8 +23,23 @@ fn order(address: SocketAddr, check: HealthCheck, timeout: Duration) -> ProbeOrd
         weight: 1,
         vitals: Arc::default(),
     };
-    let (instance, way) = (Arc::new(instance), Way::default());
-    ProbeOrder { instance, check, way, timeout, lane: Lane::Steady, number: 1 }
+    let health = HealthSettings { check, ..HealthSettings::default() };
+    let keep_alive = KeepAlive { max: 0, ..KeepAlive::default() };
+    let upstream = UpstreamSettings { keep_alive, ..UpstreamSettings::default() };
+    let pool = Arc::new(Pool { health, upstream, ..Pool::new("p".into()) });
+    let instance = Arc::new(instance);
+    let (asks, lane) = (Asks::Instance, Lane::Steady);
+    ProbeOrder { instance, pool, asks, timeout, lane, number: 1 }
+}
+
+async fn probe(clock: Clock, order: &ProbeOrder) -> Result<Duration, ProbeError> {
+    Prober::new(clock).probe(order).await
+}
+
+/// The same, of a pool whose instances are connected to so.
+fn by(upstream: UpstreamSettings, order: ProbeOrder) -> ProbeOrder {
+    let pool = Arc::new(Pool { upstream, ..Pool::clone(&order.pool) });
+    ProbeOrder { pool, ..order }
 }
 
 async fn asked(
@@ -164,7 +181,7 @@ async fn a_connection_that_the_instance_keeps_open_ends_in_a_reset() {
         let order = order(address, check, LONG);
         let server = async {
             let (mut stream, _) = listener.accept().await.expect("a connection");
-            if order.check != HealthCheck::Tcp {
+            if order.pool.health.check != HealthCheck::Tcp {
                 read_head(&mut stream).await;
                 stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("an answer");
             }
@@ -185,17 +202,19 @@ async fn probes_come_as_the_traffic_of_the_pool_does() {
     {
         for check in [HealthCheck::Tcp, http()] {
             let (listener, address) = listener().await;
-            let way = Way {
-                source: Some([127, 0, 0, 9].into()),
-                socket: SocketOptions::default(),
-                proxy_protocol: Some(version),
-            };
-            let order = ProbeOrder { way, ..order(address, check, LONG) };
+            let order = by(
+                UpstreamSettings {
+                    source: Some([127, 0, 0, 9].into()),
+                    proxy_protocol: Some(version),
+                    ..UpstreamSettings::default()
+                },
+                order(address, check, LONG),
+            );
             let server = async {
                 let (mut stream, peer) = listener.accept().await.expect("a connection");
                 let mut told = vec![0; first.len()];
                 stream.read_exact(&mut told).await.expect("a header");
-                if order.check != HealthCheck::Tcp {
+                if order.pool.health.check != HealthCheck::Tcp {
                     let head = read_head(&mut stream).await;
                     assert!(head.starts_with("GET /healthz HTTP/1.1\r\n"), "{head}");
                     stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("an answer");
@@ -212,8 +231,9 @@ async fn probes_come_as_the_traffic_of_the_pool_does() {
 #[tokio::test]
 async fn a_source_that_is_not_ours_is_no_fault_of_the_instance() {
     let (_listener, address) = listener().await;
-    let way = Way { source: Some([192, 0, 2, 1].into()), ..Way::default() };
-    let order = ProbeOrder { way, ..order(address, HealthCheck::Tcp, LONG) };
+    let source = Some([192, 0, 2, 1].into());
+    let upstream = UpstreamSettings { source, ..UpstreamSettings::default() };
+    let order = by(upstream, order(address, HealthCheck::Tcp, LONG));
     let outcome = probe(Clock::start(), &order).await;
     assert!(matches!(outcome, Err(ProbeError::Local(_))), "{outcome:?}");
 }
@@ -274,4 +294,143 @@ async fn every_order_has_its_result_also_when_they_are_taken_slowly() {
     }
     numbers.sort_unstable();
     assert_eq!(numbers, (0..200).collect::<Vec<u64>>());
+}
+
+/// A server that answers as `answer` says each request of each connection, until that is empty: then
+/// it closes. Counts connections and requests.
+async fn server(
+    listener: TcpListener,
+    counts: Arc<[AtomicUsize; 2]>,
+    answer: impl Fn(usize) -> &'static [u8] + Copy + Send + 'static,
+) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        counts[0].fetch_add(1, Ordering::SeqCst);
+        let counts = Arc::clone(&counts);
+        tokio::spawn(async move {
+            loop {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let Ok(byte) = stream.read_u8().await else { return };
+                    head.push(byte);
+                }
+                let text = answer(counts[1].fetch_add(1, Ordering::SeqCst));
+                if text.is_empty() || stream.write_all(text).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// Probes that keep connections, each with its outcome as `.` or `x`; and connections and requests.
+async fn in_a_row(
+    answer: impl Fn(usize) -> &'static [u8] + Copy + Send + 'static,
+    orders: impl Fn(ProbeOrder, usize) -> ProbeOrder,
+    probes: usize,
+) -> (String, [usize; 2]) {
+    let (listener, address) = listener().await;
+    let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let serving = tokio::spawn(server(listener, Arc::clone(&counts), answer));
+    let (prober, mut outcomes) = (Prober::new(Clock::start()), String::new());
+    let order = by(UpstreamSettings::default(), order(address, http(), LONG));
+    for n in 0..probes {
+        let outcome = prober.probe(&orders(order.clone(), n)).await;
+        outcomes.push(if outcome.is_ok() { '.' } else { 'x' });
+    }
+    serving.abort();
+    (outcomes, [0, 1].map(|n| counts[n].load(Ordering::SeqCst)))
+}
+
+const FINE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const SICK: &[u8] = b"HTTP/1.1 500 Sick\r\nContent-Length: 0\r\n\r\n";
+
+#[tokio::test]
+async fn ten_probes_share_a_connection() {
+    let same = |order, _| order;
+    let (outcomes, counts) = in_a_row(|_| FINE, same, 25).await;
+    assert_eq!((outcomes.len(), counts), (25, [3, 25]));
+    // One that says that it closes, or does not say where its answer ends, is believed.
+    for unkept in [
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"[..],
+        b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+    ] {
+        let (outcomes, counts) = in_a_row(move |_| unkept, same, 3).await;
+        assert_eq!((outcomes.as_str(), counts), ("...", [3, 3]));
+    }
+    let doubtful = |order, _| ProbeOrder { lane: Lane::Doubtful, ..order };
+    let (outcomes, counts) = in_a_row(|_| FINE, doubtful, 3).await;
+    assert_eq!((outcomes.as_str(), counts), ("...", [3, 3]), "only those that are up are kept");
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_was_closed_is_no_failure() {
+    // Every third request is met with the end of the connection.
+    let (outcomes, counts) =
+        in_a_row(|n| if n % 3 == 2 { b"" } else { FINE }, |order, _| order, 6).await;
+    assert_eq!((outcomes.as_str(), counts), ("......", [3, 8]));
+    // On a new connection it is one.
+    let (outcomes, counts) = in_a_row(|_| b"", |order, _| order, 2).await;
+    assert_eq!((outcomes.as_str(), counts), ("xx", [2, 2]));
+}
+
+#[tokio::test]
+async fn what_was_kept_for_another_check_is_not_used() {
+    let changed = |order: ProbeOrder, n: usize| {
+        let status = if n < 2 { vec![200..=399] } else { vec![500..=500] };
+        let check = HealthCheck::Http(HttpCheck { status, ..HttpCheck::get("/") });
+        let health = HealthSettings { check, ..order.pool.health.clone() };
+        ProbeOrder { pool: Arc::new(Pool { health, ..Pool::clone(&order.pool) }), ..order }
+    };
+    let answer = |n| if n < 2 { FINE } else { SICK };
+    let (outcomes, counts) = in_a_row(answer, changed, 4).await;
+    assert_eq!((outcomes.as_str(), counts), ("....", [2, 4]));
+}
+
+#[tokio::test]
+async fn a_check_has_its_own_port() {
+    let (listener, address) = listener().await;
+    let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+    let serving = tokio::spawn(server(listener, counts, |_| FINE));
+    let elsewhere = SocketAddr::new(address.ip(), 1);
+    let order = order(elsewhere, http(), LONG);
+    let health = HealthSettings { port: Some(address.port()), ..order.pool.health.clone() };
+    let pool = Arc::new(Pool { health, ..Pool::clone(&order.pool) });
+    assert!(probe(Clock::start(), &ProbeOrder { pool, ..order }).await.is_ok());
+    serving.abort();
+}
+
+#[tokio::test]
+async fn agents_say_one_line() {
+    for (pieces, expected) in [
+        (&[&b"75% dr"[..], b"ain\r\nup"][..], "drain"),
+        (&[b"maint"], "maint"),
+        (&[b"\n"], ""),
+        (&[], "no line"),
+        (&[&[b'x'; 5_000]], ""),
+    ] {
+        let (listener, address) = listener().await;
+        let elsewhere = SocketAddr::new(address.ip(), 1);
+        let agent = AgentCheck { port: address.port(), interval: LONG };
+        let order =
+            ProbeOrder { asks: Asks::Agent(agent), ..order(elsewhere, HealthCheck::None, LONG) };
+        let prober = Prober::new(Clock::start());
+        let server = async {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            for piece in pieces {
+                // The prober may have read enough.
+                let _ = stream.write_all(piece).await;
+                tokio::task::yield_now().await;
+            }
+        };
+        let (sender, mut results) = mpsc::channel(1);
+        prober.start(order, sender);
+        let (result, ()) = tokio::join!(results.recv(), server);
+        let said = result.expect("a result").said;
+        let admin = said.map_or("no line", |line| match line.admin {
+            Some(Admin::Draining) => "drain",
+            Some(Admin::Maintenance) => "maint",
+            _ => "",
+        });
+        assert_eq!(admin, expected, "{pieces:?}");
+    }
 }

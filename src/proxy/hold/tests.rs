@@ -2,7 +2,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use super::*;
-use crate::model::{Instance, Limit, Pool};
+use crate::model::{Instance, Limit, Pool, TrafficPlan};
 use crate::observe::PoolMeter;
 use crate::proxy::hold::handoff::{Joined, Place};
 use crate::proxy::hold::line::Claim;
@@ -28,13 +28,19 @@ fn show(shared: &Arc<PoolShared>, members: &[(&Arc<Instance>, bool)], hopeful: b
     let pool = Pool { max_in_flight: Limit::AtMost(1), ..Pool::new("p".into()) };
     let members =
         members.iter().map(|(member, eligible)| (Arc::clone(member), *eligible)).collect();
-    let view = PoolView::build(Arc::new(pool), members, hopeful, Arc::clone(shared));
+    let view = PoolView::build(
+        Arc::new(pool),
+        members,
+        &TrafficPlan::default(),
+        hopeful,
+        Arc::clone(shared),
+    );
     shared.show(&Arc::new(Snapshot { pools: vec![view], ..Snapshot::default() }));
 }
 
 fn join<'h>(shared: &'h PoolShared, tried: &[u64]) -> Result<Joined<'h, Slots>, Turned> {
     let claim = Claim { picky: !tried.is_empty(), ..Claim::default() };
-    shared.hold.join(Wish::of(&Ask { tried, avoid: None }), claim)
+    shared.hold.join(Wish::of(&Ask { tried, ..Ask::default() }), claim)
 }
 
 fn wait<'h>(shared: &'h PoolShared, tried: &[u64]) -> Place<'h, Slots> {

@@ -7,7 +7,8 @@ use super::*;
 use crate::fleet::change::HealthChange;
 use crate::fleet::order::{ProbeError, ProbeOrder};
 use crate::model::{
-    Admin, Census, Health, HealthCheck, HealthSettings, InstanceRow, Limit, Pool, StaticInstance,
+    Admin, Census, Health, HealthCheck, HealthSettings, HttpCheck, InstanceRow, Limit, Pool,
+    StaticInstance,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -30,7 +31,7 @@ fn pool(name: &str, zones: &str) -> Pool {
             });
         }
     }
-    let check = HealthCheck::Http { path: "/".into() };
+    let check = HealthCheck::Http(HttpCheck::get("/"));
     let health = HealthSettings {
         check,
         interval: 2 * SECOND,
