@@ -86,6 +86,8 @@ pub struct Sighting {
     last: Option<f64>,
     /// The most requests that any survivor had at a time while the zone was gone.
     peak: usize,
+    /// The longest that a client waited, in seconds, whatever for.
+    slowest: f64,
     /// Milliseconds within which 99 % were answered: before, during and after.
     p99: [Option<f64>; 3],
 }
@@ -214,6 +216,7 @@ fn lose(
         shed: counted.iter().filter(|record| shed(record.fate)).count(),
         last: last.ok(),
         peak,
+        slowest: counted.iter().map(|record| record.took).fold(0.0, f64::max),
         p99: [WARMUP..stopped, stopped..stopped + DURING, recovered..recovered + AFTER]
             .map(|phase| p99(&counted, &phase)),
     })

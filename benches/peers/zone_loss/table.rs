@@ -33,13 +33,13 @@ impl Fate {
 impl Sighting {
     /// The sighting in a few words.
     pub fn line(&self) -> String {
-        let Self { requests, shed, peak, .. } = self;
+        let Self { requests, shed, peak, slowest, .. } = self;
         let (name, stop, load) = (self.peer.name(), self.stop.name(), self.load * 100.0);
         let [before, during, after] = self.p99.map(milliseconds);
         let (failed, last) = (kinds(&self.failed), seconds(self.last));
         format!(
             "{name}, {load:.0} %, {stop}: {requests} requests, failed {failed}, {shed} shed, \
-             last after {last} s, peak {peak}, p99 {before} / {during} / {after} ms"
+             last after {last} s, peak {peak}, p99 {before} / {during} / {after} ms, slowest {slowest:.2} s"
         )
     }
 }
@@ -72,8 +72,9 @@ pub fn section(results: &Results, facts: &[&str]) -> String {
          may be a failure too. `last` is when the last request went to the zone, by the packets there: a request, \
          or a connect within 100 ms of another to the same instance (one alone may be a probe). `peak` is the most \
          requests that one survivor had at a time meanwhile, as it counts them. p99 is of requests answered 200, by \
-         when they were due: before, in the first {} s, and after all is back. Requests, failed and shed are sums \
-         of all rounds, `last` and `peak` the largest, p99 the median.\n",
+         when they were due: before, in the first {} s, and after all is back. `slowest` is the longest that any client \
+         waited, whatever came. Requests, failed and shed are sums of all rounds, p99 is their median, the others \
+         their largest.\n",
         PATIENCE.as_secs(),
         DURING.as_secs()
     );
@@ -97,9 +98,9 @@ fn write_case(page: &mut String, results: &Results, load: f64, stop: Stop) {
     let _ = writeln!(page, "\n### {percent:.0} % ({rate:.0} requests a second), {stop_name}\n");
     let _ = writeln!(
         page,
-        "| peer | requests | failed | shed | last s | peak | p99 before ms | during | after |"
+        "| peer | requests | failed | shed | last s | peak | p99 before ms | during | after | slowest s |"
     );
-    let _ = writeln!(page, "|---|{}", "--:|".repeat(8));
+    let _ = writeln!(page, "|---|{}", "--:|".repeat(9));
     for peer in Peer::ALL {
         let of_it = |seen: &&Sighting| (seen.peer, seen.load, seen.stop) == (peer, load, stop);
         let seen: Vec<&Sighting> = results.sightings.iter().filter(of_it).collect();
@@ -111,13 +112,16 @@ fn write_case(page: &mut String, results: &Results, load: f64, stop: Stop) {
         let shed: usize = seen.iter().map(|seen| seen.shed).sum();
         let last = seen.iter().filter_map(|seen| seen.last).reduce(f64::max);
         let peak = seen.iter().map(|seen| seen.peak).max().unwrap_or(0);
+        let slowest = seen.iter().map(|seen| seen.slowest).fold(0.0, f64::max);
         let p99: Vec<String> = (0..3)
             .map(|phase| milliseconds(median(seen.iter().filter_map(|seen| seen.p99[phase]))))
             .collect();
         let (name, failed, last) = (peer.name(), kinds(&failed), seconds(last));
         let p99 = p99.join(" | ");
-        let _ =
-            writeln!(page, "| {name} | {requests} | {failed} | {shed} | {last} | {peak} | {p99} |");
+        let _ = writeln!(
+            page,
+            "| {name} | {requests} | {failed} | {shed} | {last} | {peak} | {p99} | {slowest:.2} |"
+        );
     }
 }
 
