@@ -131,20 +131,20 @@ impl Run {
 
     fn zone_loss(&mut self) {
         let mut seen = zone_loss::Results::default();
+        let able = |(peer, _): &&(Peer, _)| zone_loss::PEERS.contains(peer);
         for round in 1..=self.plan.rounds {
-            for (peer, program) in &self.programs {
-                if matches!(peer, Peer::Tidegate | Peer::Haproxy | Peer::Envoy) {
-                    let name = peer.name();
-                    eprintln!("{}, round {round} of {}: {name}", zone_loss::NAME, self.plan.rounds);
-                    seen.measure(&self.place, *peer, program, round);
-                }
+            for (peer, program) in self.programs.iter().filter(able) {
+                let (name, rounds) = (peer.name(), self.plan.rounds);
+                eprintln!("{}, round {round} of {rounds}: {name}", zone_loss::NAME);
+                seen.measure(&self.place, *peer, program, round);
             }
         }
         let [date, machine, _, network] = &self.results.facts[..] else { return };
-        let versions = self.results.versions.iter();
+        let versions =
+            self.results.versions.iter().filter(|(peer, _)| zone_loss::PEERS.contains(peer));
         let versions = versions.map(|(peer, version)| format!("{} {version}", peer.name()));
-        let rounds = format!("rounds: {}", self.plan.rounds);
         let versions = versions.collect::<Vec<_>>().join(", ");
+        let rounds = format!("rounds: {}", self.plan.rounds);
         let facts = [date, machine, &rounds, network, &versions].map(String::as_str);
         self.results.zone_loss = Some(zone_loss::section(&seen, &facts));
     }

@@ -35,6 +35,9 @@ pub use table::section;
 /// As the command line and the results have it.
 pub const NAME: &str = "zone_loss";
 
+/// Who has health checks and a limit for each instance.
+pub const PEERS: [Peer; 3] = [Peer::Tidegate, Peer::Haproxy, Peer::Envoy];
+
 /// The zones, by their number.
 const ZONES: RangeInclusive<u8> = 1..=3;
 /// Which is lost.
