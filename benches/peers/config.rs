@@ -36,37 +36,20 @@ impl Setup {
     /// # Errors
     /// If it cannot be written.
     pub fn command(&self, peer: Peer) -> io::Result<Vec<String>> {
-        let words: Vec<String> = match peer {
-            Peer::Tidegate => {
-                vec!["run".into(), "--config".into(), self.write("tidegate.toml", self.tidegate())?]
-            }
-            Peer::Haproxy => {
-                vec!["-db".into(), "-f".into(), self.write("haproxy.cfg", self.haproxy())?]
-            }
-            Peer::Nginx => {
-                let config = self.write("nginx.conf", self.nginx())?;
-                let folder = self.folder.display().to_string();
-                ["-e", "stderr", "-p", &folder, "-c", &config].map(str::to_owned).into()
-            }
-            Peer::Envoy => {
-                let config = self.write("envoy.json", self.envoy().to_string())?;
-                let options = ["--concurrency", "1", "--disable-hot-restart", "-l", "error"];
-                ["-c", &config].into_iter().chain(options).map(str::to_owned).collect()
-            }
+        let config = match peer {
+            Peer::Tidegate => self.tidegate(),
+            Peer::Haproxy => self.haproxy(),
+            Peer::Nginx => self.nginx(),
+            Peer::Envoy => self.envoy().to_string(),
             Peer::Floor => {
                 let how = if self.floor_splices { "splice" } else { "copy" };
-                let mut words = vec!["floor".to_owned(), how.to_owned(), self.listen.to_string()];
-                words.extend(self.instances.iter().map(SocketAddr::to_string));
-                words
+                let program = self.program.display().to_string();
+                let words = [program, "floor".into(), how.into(), self.listen.to_string()];
+                let instances = self.instances.iter().map(SocketAddr::to_string);
+                return Ok(words.into_iter().chain(instances).collect());
             }
         };
-        Ok(std::iter::once(self.program.display().to_string()).chain(words).collect())
-    }
-
-    fn write(&self, name: &str, text: String) -> io::Result<String> {
-        let path = self.folder.join(name);
-        fs::write(&path, text)?;
-        Ok(path.display().to_string())
+        command(peer, &self.program, &self.folder, &config)
     }
 
     /// One line for each instance.
@@ -267,6 +250,29 @@ events {{
             }],
         }})
     }
+}
+
+/// Writes a configuration into a folder and gives the command line of the peer that is to have it.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn command(peer: Peer, program: &Path, folder: &Path, config: &str) -> io::Result<Vec<String>> {
+    let path = folder.join(format!("{}.conf", peer.name()));
+    // Envoy tells by the name what it reads.
+    let path = if peer == Peer::Envoy { path.with_extension("json") } else { path };
+    fs::write(&path, config)?;
+    let [program, path, folder] = [program, &path, folder].map(|path| path.display().to_string());
+    let words: Vec<&str> = match peer {
+        Peer::Tidegate => vec!["run", "--config", &path],
+        Peer::Haproxy => vec!["-db", "-f", &path],
+        Peer::Nginx => vec!["-e", "stderr", "-p", &folder, "-c", &path],
+        Peer::Envoy => {
+            vec!["-c", &path, "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
+        }
+        // It has none.
+        Peer::Floor => Vec::new(),
+    };
+    Ok(std::iter::once(program.as_str()).chain(words).map(str::to_owned).collect())
 }
 
 /// The line that loads nginx' TCP proxy, where it is not built in.

@@ -3,9 +3,12 @@
 //!
 //!     cargo bench --bench peers
 //!     cargo bench --bench peers -- --scenarios h1_small,tcp_small --peers tidegate,haproxy --together
+//!     cargo bench --bench peers -- --scenarios zone_loss --rounds 1
 //!
 //! This program is also the load generator, the origin and the relay: it starts itself again for
-//! each, so nothing else has to be installed.
+//! each, so nothing else has to be installed. `zone_loss` is measured where it is named. It has its own
+//! times, whatever `--seconds` says: about three minutes for each peer and round. Its section of the
+//! results stays as it is where the others are measured, and theirs where it alone is.
 
 mod config;
 mod events;
@@ -22,8 +25,10 @@ mod run;
 mod sample;
 mod scenario;
 mod table;
+mod zone_loss;
 
 use std::error::Error;
+use std::net::{AddrParseError, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -31,15 +36,15 @@ use std::time::Duration;
 use clap::Parser;
 
 use crate::peer::Peer;
-use crate::scenario::{SCENARIOS, Scenario};
+use crate::scenario::{Choice, SCENARIOS};
 
 /// Measures tidegate beside HAProxy, nginx, Envoy and the relay floor.
 #[derive(Parser)]
 #[command(name = "cargo bench --bench peers --")]
 struct Options {
-    /// Which scenarios, separated by commas [default: all]
+    /// Which scenarios, separated by commas [default: all but zone_loss]
     #[arg(long, value_delimiter = ',', value_parser = scenario_named)]
-    scenarios: Vec<&'static Scenario>,
+    scenarios: Vec<Choice>,
     /// Which peers, separated by commas [default: all that are installed]
     #[arg(long, value_delimiter = ',', value_parser = peer_named)]
     peers: Vec<Peer>,
@@ -63,9 +68,11 @@ struct Options {
     bench: bool,
 }
 
-fn scenario_named(name: &str) -> Result<&'static Scenario, String> {
-    let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
-    scenario::named(name).ok_or_else(|| format!("there are {}", names.join(", ")))
+fn scenario_named(name: &str) -> Result<Choice, String> {
+    Choice::all().find(|choice| choice.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = Choice::all().map(Choice::name).collect();
+        format!("there are {}", names.join(", "))
+    })
 }
 
 fn peer_named(name: &str) -> Result<Peer, String> {
@@ -97,14 +104,19 @@ fn act() -> Result<(), Box<dyn Error>> {
         ["origin", port] => origin::run(port.parse()?)?,
         ["load", order] => load::run(serde_json::from_str(order)?)?,
         ["floor", how, listen, ..] => {
-            let instances: Result<Vec<_>, _> = arguments[3..].iter().map(|at| at.parse()).collect();
-            floor::run(how == "splice", listen.parse()?, &instances?)?;
+            floor::run(how == "splice", listen.parse()?, &addresses(&arguments[3..])?)?;
         }
+        ["zone", ..] => zone_loss::instances::run(&addresses(&arguments[1..])?)?,
+        ["clients", order] => zone_loss::clients::run(serde_json::from_str(order)?)?,
         // As a test there is nothing to do but to compile.
         _ if !arguments.iter().any(|argument| argument == "--bench") => {}
         _ => bench(Options::parse())?,
     }
     Ok(())
+}
+
+fn addresses(words: &[String]) -> Result<Vec<SocketAddr>, AddrParseError> {
+    words.iter().map(|word| word.parse()).collect()
 }
 
 fn bench(options: Options) -> std::io::Result<()> {
@@ -113,7 +125,7 @@ fn bench(options: Options) -> std::io::Result<()> {
     }
     let all_if_none = |peers: Vec<Peer>| if peers.is_empty() { Peer::ALL.into() } else { peers };
     let scenarios = match options.scenarios {
-        none if none.is_empty() => SCENARIOS.iter().collect(),
+        none if none.is_empty() => SCENARIOS.iter().map(Choice::Steady).collect(),
         some => some,
     };
     run::run(run::Plan {

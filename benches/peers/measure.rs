@@ -33,6 +33,8 @@ pub struct Place {
     pub folder: PathBuf,
     /// The origin's port.
     pub origin: u16,
+    /// The port of instances that can be lost.
+    pub zones: u16,
     /// For each peer, where it listens.
     pub ports: [u16; Peer::ALL.len()],
     /// For the peer that has an admin API.
@@ -66,12 +68,11 @@ impl Place {
     /// # Errors
     /// Why it does not come up.
     pub fn start(&self, peer: Peer, program: PathBuf, for_: &Scenario) -> Result<Running, String> {
-        let index = Peer::ALL.iter().position(|other| *other == peer).unwrap_or_default();
-        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports[index]));
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports[peer as usize]));
         // Each peer has instances of its own.
         let address = |number: usize| {
             let (high, low) = ((number / 250) as u8, (number % 250) as u8 + 1);
-            SocketAddr::from(([127, 10 + index as u8, high, low], self.origin))
+            SocketAddr::from(([127, 10 + peer as u8, high, low], self.origin))
         };
         let folder = self.folder.join(peer.name());
         let setup = Setup {
@@ -157,14 +158,20 @@ impl Place {
 }
 
 /// A command line of this program's own.
-fn own(words: &[&str]) -> Result<Vec<String>, String> {
+///
+/// # Errors
+/// If it cannot be found any more.
+pub fn own(words: &[&str]) -> Result<Vec<String>, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let words = words.iter().map(|word| (*word).to_owned());
     Ok(std::iter::once(program.display().to_string()).chain(words).collect())
 }
 
 /// Waits until a response comes from behind `address`.
-fn wait(process: &Process, address: SocketAddr) -> Result<(), String> {
+///
+/// # Errors
+/// If the process ended, or took too long.
+pub fn wait(process: &Process, address: SocketAddr) -> Result<(), String> {
     let clock = Clock::start();
     while clock.elapsed() < PATIENCE {
         if process.ended() {

@@ -16,13 +16,14 @@ use crate::peer::Peer;
 use crate::proc::cpu_model;
 use crate::process::two_cpus;
 use crate::sample::{Mode, Sample};
-use crate::scenario::{Kind, SCENARIOS, Scenario};
+use crate::scenario::{Choice, Kind, SCENARIOS, Scenario};
 use crate::table::Results;
+use crate::zone_loss;
 
 /// What to do.
 pub struct Plan {
     /// What to measure.
-    pub scenarios: Vec<&'static Scenario>,
+    pub scenarios: Vec<Choice>,
     /// Whom.
     pub peers: Vec<Peer>,
     /// How often.
@@ -53,23 +54,27 @@ pub fn run(plan: Plan) -> io::Result<()> {
     setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })?;
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let [proxy_cpu, load_cpu] = two_cpus()?;
-    let ports = net::free_ports(Peer::ALL.len() + 2)?;
+    let ports = net::free_ports(Peer::ALL.len() + 3)?;
     let mut of_peers = [0; Peer::ALL.len()];
-    of_peers.copy_from_slice(&ports[2..]);
+    of_peers.copy_from_slice(&ports[3..]);
     let place = Place {
         proxy_cpu,
         load_cpu,
         folder: folder.path().to_owned(),
         origin: ports[0],
         admin: ports[1],
+        zones: ports[2],
         ports: of_peers,
     };
     let _origin = place.origin().map_err(io::Error::other)?;
     let results = Results { facts: facts(&plan, unshared), ..Results::default() };
     let mut run = Run { plan, place, programs: Vec::new(), results };
     run.find();
-    for scenario in run.plan.scenarios.clone() {
-        run.scenario(scenario);
+    for choice in run.plan.scenarios.clone() {
+        match choice {
+            Choice::Steady(scenario) => run.scenario(scenario),
+            Choice::ZoneLoss => run.zone_loss(),
+        }
         run.save()?;
     }
     eprintln!("written: {}", run.plan.out.display());
@@ -117,10 +122,31 @@ impl Run {
     }
 
     fn save(&self) -> io::Result<()> {
+        let old = fs::read_to_string(&self.plan.out).unwrap_or_default();
         // Written aside, so that an interruption leaves the last whole page.
         let aside = self.plan.out.with_extension("new");
-        fs::write(&aside, self.results.page())?;
+        fs::write(&aside, self.results.page(&old))?;
         fs::rename(&aside, &self.plan.out)
+    }
+
+    fn zone_loss(&mut self) {
+        let mut seen = zone_loss::Results::default();
+        let able = |(peer, _): &&(Peer, _)| zone_loss::PEERS.contains(peer);
+        for round in 1..=self.plan.rounds {
+            for (peer, program) in self.programs.iter().filter(able) {
+                let (name, rounds) = (peer.name(), self.plan.rounds);
+                eprintln!("{}, round {round} of {rounds}: {name}", zone_loss::NAME);
+                seen.measure(&self.place, *peer, program, round);
+            }
+        }
+        let [date, machine, _, network] = &self.results.facts[..] else { return };
+        let versions =
+            self.results.versions.iter().filter(|(peer, _)| zone_loss::PEERS.contains(peer));
+        let versions = versions.map(|(peer, version)| format!("{} {version}", peer.name()));
+        let versions = versions.collect::<Vec<_>>().join(", ");
+        let rounds = format!("rounds: {}", self.plan.rounds);
+        let facts = [date, machine, &rounds, network, &versions].map(String::as_str);
+        self.results.zone_loss = Some(zone_loss::section(&seen, &facts));
     }
 
     fn scenario(&mut self, scenario: &'static Scenario) {

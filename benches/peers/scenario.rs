@@ -1,7 +1,10 @@
 //! What is measured: one entry of [`SCENARIOS`] each. A new sort of traffic is a new entry, and at
-//! most a new way for the client to speak ([`Client`]).
+//! most a new way for the client to speak ([`Client`]). What is not a steady load has a room of its own
+//! ([`zone_loss`]).
 
 use serde::{Deserialize, Serialize};
+
+use crate::zone_loss;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -165,7 +168,26 @@ pub const SCENARIOS: [Scenario; 11] = [
     Scenario { name: "tail", what: "as h1_small, at a constant rate", kind: Kind::Tail, ..SMALL },
 ];
 
-/// The scenario of this name.
-pub fn named(name: &str) -> Option<&'static Scenario> {
-    SCENARIOS.iter().find(|scenario| scenario.name == name)
+/// What can be chosen: one of these, or a zone that is lost, which is another sort of thing.
+#[derive(Clone, Copy)]
+pub enum Choice {
+    /// A steady load.
+    Steady(&'static Scenario),
+    /// See [`zone_loss`].
+    ZoneLoss,
+}
+
+impl Choice {
+    /// All of them, in the order of the results.
+    pub fn all() -> impl Iterator<Item = Self> {
+        SCENARIOS.iter().map(Self::Steady).chain([Self::ZoneLoss])
+    }
+
+    /// As the command line and the results have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Steady(scenario) => scenario.name,
+            Self::ZoneLoss => zone_loss::NAME,
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::peer::Peer;
 use crate::sample::{Mode, Sample};
 use crate::scenario::{Kind, SCENARIOS, Scenario};
+use crate::zone_loss;
 
 /// Everything that was found out.
 #[derive(Default)]
@@ -20,6 +21,8 @@ pub struct Results {
     pub samples: Vec<Sample>,
     /// Requests a second of the scenario with a constant rate.
     pub rate: Option<f64>,
+    /// The section about the zone that is lost.
+    pub zone_loss: Option<String>,
 }
 
 const METHOD: &str = "\
@@ -41,8 +44,21 @@ has a connection (h1_close), it makes a second one to an instance, which proxies
 ";
 
 impl Results {
-    /// The page.
-    pub fn page(&self) -> String {
+    /// The page; what was not measured now stays as it is on the old one. The zone that is lost is the
+    /// last section, and says itself when and where that was.
+    pub fn page(&self, old: &str) -> String {
+        let last = old.find(&format!("\n## {}\n", zone_loss::NAME)).unwrap_or(old.len());
+        let (old_steady, old_loss) = old.split_at(last);
+        let nothing_steady = self.samples.is_empty() && self.skips.is_empty();
+        let steady = match old_steady {
+            old if nothing_steady && !old.is_empty() => old.to_owned(),
+            _ => self.steady(),
+        };
+        steady + self.zone_loss.as_deref().unwrap_or(old_loss)
+    }
+
+    /// All of the page but its last section.
+    fn steady(&self) -> String {
         let mut page = format!("# tidegate beside others\n\n{METHOD}\n");
         for fact in &self.facts {
             let _ = writeln!(page, "- {fact}");
@@ -203,7 +219,8 @@ fn digits(value: f64, digits: usize) -> String {
     format!("{value:.digits$}")
 }
 
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+/// The middle of the values; nothing, if there are none.
+pub fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
