@@ -147,6 +147,11 @@ impl Ward {
         self.health
     }
 
+    /// When it last passed a probe; [`Ms::ZERO`] if never.
+    pub fn last_pass(&self) -> Ms {
+        self.last_pass.unwrap_or(Ms::ZERO)
+    }
+
     /// Whether the first result is there, or none is needed.
     pub fn settled(&self) -> bool {
         self.settled

@@ -418,7 +418,9 @@ impl Member {
         match (self.silent.filter(silent), self.ward.health()) {
             _ if !self.is_watched() => Sign::Nothing,
             (Some(Silence { since, .. }), Health::Up | Health::Down) => Sign::Lost(since),
-            (None, Health::Up) => Sign::Well,
+            (None, Health::Up) => {
+                Sign::Well(self.instance.vitals.last_byte().max(self.ward.last_pass()))
+            }
             _ => Sign::Nothing,
         }
     }

@@ -277,7 +277,7 @@ impl Roster {
     /// A zone is lost: what is up there is down until its own probes say otherwise, if something
     /// is well elsewhere.
     pub fn presume_down(&mut self, now: Ms, zone: &ZoneId, why: &str, books: &mut Books) {
-        if self.signs(now).any(|(other, sign)| other != zone && sign == Sign::Well) {
+        if self.signs(now).any(|(other, sign)| other != zone && matches!(sign, Sign::Well(_))) {
             let there = self.members.values_mut().filter(|member| member.instance.zone == *zone);
             for member in there {
                 member.presume_down(now, why, &self.pool.health, books);

@@ -1,6 +1,6 @@
 //! The hold queue of a pool: who waits for a slot, over all workers.
 //!
-//! - [`line`] decides who is next and who has to go. Pure.
+//! - [`mod@line`] decides who is next and who has to go. Pure.
 //! - [`handoff`] brings a slot that gets free to whose turn it is, by one read where nobody waits.
 //! - Here is where the slots of a pool come from: from the instances that the newest snapshot has, so
 //!   that a waiter gets what has come up since, and nothing that may take no traffic any more.

@@ -156,7 +156,11 @@ fn peak_ewma_leaves_an_instance_alone_that_fails_at_once() {
             .collect();
         let mut all = vec![failing.address];
         all.extend(addresses(&fine));
-        let (_daemon, bind) = front(&all, "", &format!("balance = \"{balance}\""));
+        let (_daemon, bind) = front(
+            &all,
+            "",
+            &format!("balance = \"{balance}\"\noutlier = {{ max_ejected = \"0%\" }}"),
+        );
         let mut stream = crate::streaming::connect(bind);
         let mut failed = 0;
         for _ in 0..REQUESTS {

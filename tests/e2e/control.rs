@@ -187,7 +187,7 @@ fn a_daemon_that_stops_says_so() {
 
 #[test]
 fn as_many_files_as_may_be_are_allowed_and_too_few_are_told_of_once() {
-    let script = "ulimit -S -n 500; ulimit -H -n 3000; exec \"$0\" \"$@\"";
+    let script = "ulimit -S -n 500; ulimit -H -n 5000; exec \"$0\" \"$@\"";
     for (connections, told) in [(400, 0), (500, 1)] {
         let mut command = Command::new("sh");
         command.args(["-c", script, BINARY]);
@@ -202,9 +202,9 @@ fn as_many_files_as_may_be_are_allowed_and_too_few_are_told_of_once() {
         let path = format!("/proc/{}/limits", daemon.pid().as_raw_nonzero());
         let limits = fs::read_to_string(path).expect("it lives");
         let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
-        assert_eq!(line.matches(" 3000 ").count(), 2, "{line}");
+        assert_eq!(line.matches(" 5000 ").count(), 2, "{line}");
         let log = daemon.log();
         assert_eq!(log.matches("limit of open files").count(), told, "{connections}: {log}");
-        assert_eq!(log.matches("open_files=3000 needed=3048").count(), told, "{log}");
+        assert_eq!(log.matches("open_files=5000 needed=5096").count(), told, "{log}");
     }
 }

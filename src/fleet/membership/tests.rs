@@ -670,7 +670,7 @@ fn the_last_that_serve_are_not_lost_to_failing_probes() {
     world.run(10 * SECOND, late);
     assert!(world.row("web").instances.iter().all(|row| !row.standing.eligible()));
     world.run(10 * SECOND, |_| PASS);
-    assert!(world.row("web").instances.iter().all(|row| row.why() == "up"));
+    assert!(world.row("web").instances.iter().all(|row| row.why().starts_with("up")));
 
     // Operators' orders are no failures: of the two that remain, one may fall.
     for id in ["a", "b"] {

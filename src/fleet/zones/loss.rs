@@ -22,8 +22,8 @@ const WINDOW_MAX: Duration = Duration::from_secs(10);
 /// What one instance says of its zone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sign {
-    /// It is up and nothing speaks against it.
-    Well,
+    /// It is up and nothing speaks against it; it was heard of last then.
+    Well(Ms),
     /// It was well, and does not answer since then.
     Lost(Ms),
     /// It was not up before, or is not meant to be.
@@ -59,24 +59,26 @@ pub fn lost_zones<'a>(
     window: Duration,
     signs: impl Iterator<Item = (&'a ZoneId, Sign)>,
 ) -> Vec<(ZoneId, Loss)> {
-    let mut zones: BTreeMap<&ZoneId, (u32, Vec<Ms>)> = BTreeMap::new();
+    let mut zones: BTreeMap<&ZoneId, (Vec<Ms>, Vec<Ms>)> = BTreeMap::new();
     for (zone, sign) in signs {
         let (well, lost) = zones.entry(zone).or_default();
         match sign {
-            Sign::Well => *well += 1,
+            Sign::Well(heard) => well.push(heard),
             Sign::Lost(at) if now.since(at) <= window => lost.push(at),
             Sign::Lost(_) | Sign::Nothing => {}
         }
     }
-    let well: u32 = zones.values().map(|(well, _)| well).sum();
+    let well: u32 = zones.values().map(|(well, _)| well.len() as u32).sum();
     let lost: u32 = zones.values().map(|(_, lost)| lost.len() as u32).sum();
-    let is_lost = |(zone, (here, gone)): (&&ZoneId, &(u32, Vec<Ms>))| {
-        let (gone_here, of) = (gone.len() as u32, here + gone.len() as u32);
-        let (well_elsewhere, lost_elsewhere) = (well - here, lost - gone_here);
-        let most = gone_here >= AT_LEAST && 2 * gone_here > of;
-        let others =
-            well_elsewhere > 0 && OTHERS * lost_elsewhere <= well_elsewhere + lost_elsewhere;
+    let is_lost = |(zone, (here, gone)): (&&ZoneId, &(Vec<Ms>, Vec<Ms>))| {
+        let (gone_here, of) = (gone.len() as u32, (here.len() + gone.len()) as u32);
+        let (well_elsewhere, lost_elsewhere) = (well - here.len() as u32, lost - gone_here);
         let first = gone.iter().min()?;
+        let most = gone_here >= AT_LEAST && 2 * gone_here > of;
+        // Whoever has not been heard of since may have the same trouble.
+        let elsewhere = zones.iter().filter(|(other, _)| *other != zone);
+        let heard = elsewhere.flat_map(|(_, (well, _))| well).any(|heard| heard >= first);
+        let others = heard && OTHERS * lost_elsewhere <= well_elsewhere + lost_elsewhere;
         let within = gone.iter().max()?.since(*first);
         (most && others).then(|| ((*zone).clone(), Loss { lost: gone_here, of, within }))
     };
@@ -94,7 +96,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// `"a+++- b++"`: the signs of each zone; `+` well, `-` lost just now, `o` lost long ago, `.`
+    /// `"a+++- b++"`: the signs of each zone; `+` well, `?` well when it was last heard of, `-` lost just now, `o` lost long ago, `.`
     /// nothing.
     fn lost(text: &str) -> String {
         let now = Ms(100_000);
@@ -106,7 +108,8 @@ mod tests {
         let signs = zones.iter().flat_map(|(zone, signs)| {
             signs.chars().enumerate().map(move |(n, sign)| {
                 let sign = match sign {
-                    '+' => Sign::Well,
+                    '+' => Sign::Well(now),
+                    '?' => Sign::Well(Ms(90_000)),
                     '-' => Sign::Lost(Ms(100_000 - 100 * n as u64)),
                     'o' => Sign::Lost(Ms(100_000 - 3_001)),
                     _ => Sign::Nothing,
@@ -139,6 +142,8 @@ mod tests {
                 "a--- b--- c+++++++++",
                 "a: 3 of 3 instances within 0.2 s; b: 3 of 3 instances within 0.2 s",
             ),
+            ("a--- b???", ""),
+            ("a--- b??+", "a: 3 of 3 instances within 0.2 s"),
             // There is nowhere else.
             ("a---", ""),
             ("a--- b..", ""),

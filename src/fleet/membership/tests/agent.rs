@@ -37,7 +37,9 @@ fn an_agent_speaks_beside_the_probes() {
     assert_eq!(world.get("a").standing.health, Health::Down, "only the agent undoes it");
     let row = saying(&mut world, "up");
     assert_eq!((row.why().as_str(), row.instance.vitals.is_down()), ("up", false));
-    let told = world.membership.take_changes();
+    let mut told = world.membership.take_changes();
+    // Without its only instance the pool is in panic.
+    told.retain(|change| !matches!(change, Change::Panic { .. }));
     let says = told.iter().filter(|change| matches!(change, Change::Agent { .. })).count();
     assert_eq!((says, told.len()), (3, 3), "each once: {told:?}");
 
