@@ -106,9 +106,10 @@ fn reinstate(now: Ms, settings: &Outlier, members: &mut Members, books: &mut Boo
             _ => {}
         }
     }
-    let (_, mut serving) = count(members);
-    while serving < settings.min_healthy.max(1) {
-        let out = members.values_mut().filter(|member| member.is_ejected());
+    // Whoever was drained or down meanwhile, and comes back ejected, may be one too many.
+    let (all, mut serving) = count(members);
+    while serving < settings.min_healthy.max(1) || all - serving > settings.allowed(all) {
+        let out = members.values_mut().filter(|it| it.is_sound() && it.is_ejected());
         let Some(first) = out.min_by_key(|member| member.ejected_until()) else { break };
         first.reinstate(now, "too few others are left", books);
         serving += 1;

@@ -73,7 +73,7 @@ fn six(bind: SocketAddr) -> String {
     let port = free_port();
     format!(
         "[[listener]]\nname = \"web\"\nbind = \"{bind}\"\npool = \"web\"\n\
-         [pool.web]\nport = {port}\ndrain_timeout = \"5s\"\n\
+         [pool.web]\nport = {port}\ndrain_timeout = \"5s\"\nslow_start = \"1s\"\n\
          [pool.web.health]\ntype = \"http\"\npath = \"/healthz\"\ninterval = \"2s\"\ntimeout = \"1s\"\n\
          [pool.web.scaling]\nmin = 6\nmax = 12\ntarget_requests_per_second = 40\n\
          scale_in = {{ hold = \"4s\", rate = \"100%\" }}\n\

@@ -66,7 +66,8 @@ fn what_nobody_can_take() {
     let bind = free_address();
     let daemon = Daemon::start(&format!(
         "[[listener]]\nbind = \"{bind}\"\npool = \"p\"\n[pool.p]\n\
-         instances = [{{ address = \"{}\" }}]\n[pool.p.health]\ntype = \"http\"\n",
+         instances = [{{ address = \"{}\" }}]\n[pool.p.health]\ntype = \"http\"\n\
+         [pool.p.zones]\npanic_below = \"0%\"\n",
         sick.address
     ));
     let answer = exchange(bind, GET);
