@@ -283,11 +283,13 @@ fn zones(row: &PoolRow, seen: &[Seen<'_>]) -> Vec<Zone> {
         Zone {
             zone: name.to_string(),
             state: state.to_owned(),
-            share: here.iter().map(|seen| seen.share).sum(),
+            // An empty sum is -0.0, and is shown so.
+            share: here.iter().fold(0.0, |sum, seen| sum + seen.share),
             eligible: admitted.len() as u32,
             total: here.len() as u32,
-            capacity: limit(row)
-                .map(|limit| admitted.iter().map(|row| f64::from(limit) * ramp(row)).sum()),
+            capacity: limit(row).map(|limit| {
+                admitted.iter().fold(0.0, |sum, row| sum + f64::from(limit) * ramp(row))
+            }),
             in_flight: here.iter().map(|seen| seen.row.instance.vitals.in_flight()).sum(),
         }
     };
