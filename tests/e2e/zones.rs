@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, eventually, free_address, run, signal_all};
+use crate::daemon::{Daemon, eventually, free_address, run, signal_all, talk};
 use crate::load::Load;
 use crate::origin::Origin;
 use crate::scaling::pool;
@@ -176,7 +176,7 @@ fn a_frozen_zone_is_lost_at_once_and_comes_back() {
 }
 
 #[test]
-fn plans_follow_levels_and_the_own_zone() {
+fn traffic_follows_levels_and_the_own_zone() {
     let bind = free_address();
     let origins = [Origin::answering(OK), Origin::answering(OK), Origin::answering(OK)];
     let [a, b, c] = [0, 1, 2].map(|n| origins[n].address);
@@ -186,17 +186,32 @@ fn plans_follow_levels_and_the_own_zone() {
          {{ id = \"b1\", address = \"{b}\", zone = \"b\" }}, \
          {{ id = \"c1\", address = \"{c}\", zone = \"c\" }}]\n"
     );
+    // Which of the three answers twenty requests.
+    let answers = || {
+        let heard = || origins.each_ref().map(|origin| origin.text().matches("GET / ").count());
+        let before = heard();
+        for _ in 0..20 {
+            let answer = talk(bind, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            assert!(answer.is_some_and(|answer| answer.starts_with(b"HTTP/1.1 200")));
+        }
+        let after = heard();
+        [0, 1, 2].map(|n| after[n] - before[n])
+    };
     let tiers = |daemon: &Daemon| daemon.json("/api/v1/pools/web")["tiers"].clone();
     let levels = "zones = { mode = \"priority\", levels = [[\"a\"], [\"b\", \"c\"]] }\n";
     let daemon = Daemon::start(&format!("{instances}{levels}"));
     let first = json!([{"zones": ["a"], "share": 1.0}, {"zones": ["b", "c"], "share": 0.0}]);
     eventually("level one", SOON, || (tiers(&daemon) == first).then_some(()));
     assert_eq!(daemon.metric("tidegate_zone_share", "zone=\"a\""), 1.0);
+    assert_eq!(answers(), [20, 0, 0]);
     done(&daemon, &["zone", "evacuate", "a"]);
     assert_eq!(tiers(&daemon), json!([{"zones": ["b", "c"], "share": 1.0}]));
+    let [of_a, of_b, of_c] = answers();
+    assert!(of_a == 0 && of_b > 0 && of_c > 0, "{of_a} {of_b} {of_c}");
     done(&daemon, &["drain", "web", "b1"]);
     let both = json!([{"zones": ["c"], "share": 1.0}]);
     assert_eq!(tiers(&daemon), both, "level two as far as it goes");
+    assert_eq!(answers(), [0, 0, 20]);
     done(&daemon, &["zone", "restore", "a"]);
     eventually("level one again", SOON, || {
         (tiers(&daemon)[0] == json!({"zones": ["a"], "share": 1.0})).then_some(())
@@ -222,4 +237,5 @@ fn plans_follow_levels_and_the_own_zone() {
         {"zones": ["b"], "share": 1.0, "spill_at": 0.7}, {"zones": ["a", "c"], "share": 0.0}
     ]);
     eventually("the own zone first", SOON, || (tiers(&daemon) == own).then_some(()));
+    assert_eq!(answers(), [0, 20, 0]);
 }
