@@ -301,6 +301,8 @@ fn a_passed_probe_clears_the_suspicion_and_local_trouble_does_not() {
     let mut world = World::new(vec![pool("web", vec![one("a", "1", 1)])]);
     world.run(SECOND, |_| PASS);
     let vitals = Arc::clone(&world.get("a").instance.vitals);
+    // What it passed just now would void the suspicion.
+    world.now = world.now + Duration::from_millis(600);
     vitals.suspect();
     world.membership.handle_suspicions(world.now);
     let orders = world.membership.next_probes(world.now);
