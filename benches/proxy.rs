@@ -161,14 +161,7 @@ fn picks(c: &mut Criterion) {
                 })
             })
             .collect();
-        for balance in [
-            Balance::RoundRobin,
-            Balance::LeastRequest,
-            Balance::Random,
-            Balance::PeakEwma,
-            Balance::Maglev,
-            Balance::Ring,
-        ] {
+        for balance in Balance::ALL {
             let pool = Pool { balance, ..Pool::new("p".into()) };
             let build =
                 |memory: &Memory| Picker::build(&pool, &TrafficPlan::default(), &members, memory);

@@ -35,6 +35,16 @@ pub enum Balance {
 }
 
 impl Balance {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::RoundRobin,
+        Self::LeastRequest,
+        Self::Random,
+        Self::PeakEwma,
+        Self::Maglev,
+        Self::Ring,
+    ];
+
     /// As it is written in the config.
     pub fn word(self) -> &'static str {
         match self {

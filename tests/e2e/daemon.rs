@@ -329,3 +329,17 @@ pub fn talk(address: SocketAddr, bytes: &[u8]) -> Option<Vec<u8>> {
     stream.read_to_end(&mut answer).ok()?;
     Some(answer)
 }
+
+/// Runs a verb against the daemon; its exit code and all that it wrote.
+pub fn verb(daemon: &Daemon, arguments: &[&str]) -> (Option<i32>, String) {
+    let admin = daemon.admin.to_string();
+    let all: Vec<&str> = arguments.iter().copied().chain(["--admin", &admin]).collect();
+    let (status, out, err) = run(&all, Duration::from_secs(10));
+    (status.code(), out + &err)
+}
+
+/// Runs a verb against the daemon, which does what it is told.
+pub fn done(daemon: &Daemon, arguments: &[&str]) {
+    let (code, text) = verb(daemon, arguments);
+    assert_eq!(code, Some(0), "{arguments:?}: {text}");
+}

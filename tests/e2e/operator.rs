@@ -7,25 +7,12 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::daemon::{BINARY, Daemon, eventually, free_address, run, signal_all, talk};
+use crate::daemon::{BINARY, Daemon, done, eventually, free_address, signal_all, talk, verb};
 use crate::load::Load;
 use crate::scaling::{pool, ready};
 
 const SOON: Duration = Duration::from_secs(10);
 const LATER: Duration = Duration::from_secs(30);
-
-/// Runs a verb against the daemon; its exit code and all that it wrote.
-fn verb(daemon: &Daemon, arguments: &[&str]) -> (Option<i32>, String) {
-    let admin = daemon.admin.to_string();
-    let all: Vec<&str> = arguments.iter().copied().chain(["--admin", &admin]).collect();
-    let (status, out, err) = run(&all, SOON);
-    (status.code(), out + &err)
-}
-
-fn done(daemon: &Daemon, arguments: &[&str]) {
-    let (code, text) = verb(daemon, arguments);
-    assert_eq!(code, Some(0), "{arguments:?}: {text}");
-}
 
 fn size_override(daemon: &Daemon) -> Value {
     daemon.json("/api/v1/pools/web")["override"].clone()

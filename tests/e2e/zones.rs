@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, eventually, free_address, run, signal_all, talk};
+use crate::daemon::{Daemon, done, eventually, free_address, signal_all, talk, verb};
 use crate::load::Load;
 use crate::origin::Origin;
 use crate::scaling::pool;
@@ -13,19 +13,6 @@ use crate::scaling::pool;
 const SOON: Duration = Duration::from_secs(10);
 const LATER: Duration = Duration::from_secs(30);
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-
-/// Runs a verb against the daemon; its exit code and all that it wrote.
-fn verb(daemon: &Daemon, arguments: &[&str]) -> (Option<i32>, String) {
-    let admin = daemon.admin.to_string();
-    let all: Vec<&str> = arguments.iter().copied().chain(["--admin", &admin]).collect();
-    let (status, out, err) = run(&all, SOON);
-    (status.code(), out + &err)
-}
-
-fn done(daemon: &Daemon, arguments: &[&str]) {
-    let (code, text) = verb(daemon, arguments);
-    assert_eq!(code, Some(0), "{arguments:?}: {text}");
-}
 
 /// What the status says of a zone.
 fn zone(daemon: &Daemon, name: &str) -> Value {

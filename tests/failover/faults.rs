@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use tidegate::base::InstanceId;
-use tidegate::model::Admin;
+use tidegate::model::{Admin, Balance};
 
 use crate::machine::State;
 use crate::world::{Settings, World, ZONES};
 
 const STATES: [State; 5] =
     [State::Dead, State::Frozen, State::Slow, State::Failing, State::Flapping];
-const BALANCES: [&str; 6] =
-    ["round-robin", "least-request", "random", "peak-ewma", "maglev", "ring"];
 const ZONE_MODES: [&str; 4] = [
     "mode = \"spread\"",
     "mode = \"local-first\"",
@@ -74,7 +72,7 @@ fn machine<'w>(world: &'w mut World, id: &InstanceId) -> &'w mut crate::machine:
 
 fn reload(world: &mut World) {
     let settings = Settings {
-        balance: BALANCES[world.entropy.below(BALANCES.len())],
+        balance: Balance::ALL[world.entropy.below(Balance::ALL.len())].word(),
         interval_s: [2, 5, 10][world.entropy.below(3)],
         zones: ZONE_MODES[world.entropy.below(ZONE_MODES.len())],
         per_zone: 3 + world.entropy.below(2) as u8,

@@ -7,7 +7,7 @@ use super::*;
 use crate::model::instance::FULL;
 
 fn balance() -> impl Strategy<Value = Balance> {
-    proptest::sample::select(&ALL[..])
+    proptest::sample::select(&Balance::ALL[..])
 }
 
 /// Where each of many keys goes.

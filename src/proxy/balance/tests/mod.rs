@@ -13,15 +13,6 @@ use super::{Ask, Cursor, Memory, Picked, Picker, Refusal};
 use crate::base::{Entropy, Share};
 use crate::model::{Balance, Instance, Limit, Pool, Slot, Tier, TrafficPlan};
 
-const ALL: [Balance; 6] = [
-    Balance::RoundRobin,
-    Balance::LeastRequest,
-    Balance::Random,
-    Balance::PeakEwma,
-    Balance::Maglev,
-    Balance::Ring,
-];
-
 /// Instances i0, i1, … in these zones and with these weights.
 fn instances(zones_and_weights: &[(&str, u32)]) -> Vec<Arc<Instance>> {
     let make = |(n, (zone, weight)): (usize, &(&str, u32))| {

@@ -98,7 +98,7 @@ fn who_fails_at_once_attracts_all_but_those_who_learn() {
 
 #[test]
 fn full_suspect_and_tried_instances_are_passed_over() {
-    for balance in ALL {
+    for balance in Balance::ALL {
         let mut hand = Hand::new(3);
         let members = instances(&[("a", 1), ("b", 1), ("c", 1)]);
         let it = picker(balance, Limit::AtMost(1), &members);

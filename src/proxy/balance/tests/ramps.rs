@@ -18,7 +18,7 @@ fn a_warming_instance_takes_its_part() {
         (54.0, 1.0, 90.0),
         (30.0, 2.0, 70.7),
     ] {
-        for balance in ALL {
+        for balance in Balance::ALL {
             let members = alike(8);
             members[0].vitals.set_ramp(ramp(seconds, aggression));
             let it = picker(balance, Limit::Unlimited, &members);
@@ -54,7 +54,7 @@ fn a_warming_instance_takes_its_part() {
 
 #[test]
 fn where_all_warm_up_all_are_alike() {
-    for balance in ALL {
+    for balance in Balance::ALL {
         let members = instances(&[("a", 1), ("a", 2), ("a", 1)]);
         for member in &members {
             member.vitals.set_ramp(1);
@@ -85,7 +85,7 @@ fn the_limit_warms_up_too() {
         let tiers = it.tiers(Ms(0));
         assert_eq!(tiers[0].members[0].limit, Limit::AtMost(expected), "{limit} at {ramp}");
     }
-    for balance in ALL {
+    for balance in Balance::ALL {
         let members = alike(2);
         members[0].vitals.set_ramp(512);
         let it = picker(balance, Limit::AtMost(10), &members);

@@ -19,7 +19,7 @@ fn requests_begin_in_tiers_by_share() {
     let members = instances(&[("a", 1), ("a", 1), ("b", 1), ("c", 1), ("d", 1)]);
     let tiers = vec![tier(&["a"], 0.7, None), tier(&["b", "c"], 0.3, None)];
     let plan = TrafficPlan { tiers, panic: false };
-    for balance in ALL {
+    for balance in Balance::ALL {
         let it = with_plan(balance, Limit::Unlimited, &plan, &members);
         let seen = zones_of(&mut Hand::new(1), &it, 10_000);
         assert!((6_700..7_300).contains(&seen["a"]), "{balance:?} {seen:?}");
@@ -50,7 +50,7 @@ fn where_nothing_is_free_the_others_follow_in_order() {
     let members = instances(&[("a", 1), ("b", 1), ("c", 1), ("d", 1)]);
     let tiers = vec![tier(&["a"], 0.0, None), tier(&["b"], 1.0, None), tier(&["c"], 0.0, None)];
     let plan = TrafficPlan { tiers, panic: false };
-    for balance in ALL {
+    for balance in Balance::ALL {
         let it = with_plan(balance, Limit::AtMost(1), &plan, &members);
         let mut hand = Hand::new(1);
         let held: Vec<Picked> =
@@ -69,7 +69,7 @@ fn an_empty_tier_or_a_suspect_one_is_no_dead_end() {
     let members = instances(&[("b", 1), ("c", 1)]);
     let tiers = vec![tier(&["a"], 1.0, Some(0.5)), tier(&["b"], 0.0, None)];
     let plan = TrafficPlan { tiers, panic: false };
-    for balance in ALL {
+    for balance in Balance::ALL {
         let it = with_plan(balance, Limit::AtMost(9), &plan, &members);
         let mut hand = Hand::new(1);
         assert_eq!(hand.name(&it, &Ask::default()), "i0");
@@ -87,7 +87,7 @@ fn an_empty_tier_or_a_suspect_one_is_no_dead_end() {
 fn a_tier_spills_when_it_is_filled_as_far_as_it_may_be() {
     let tiers = vec![tier(&["a"], 1.0, Some(0.8)), tier(&["b"], 0.0, None)];
     let plan = TrafficPlan { tiers, panic: false };
-    for balance in ALL {
+    for balance in Balance::ALL {
         let members = instances(&[("a", 1), ("b", 1)]);
         let it = with_plan(balance, Limit::AtMost(10), &plan, &members);
         let mut hand = Hand::new(1);
