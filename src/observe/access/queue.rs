@@ -32,16 +32,13 @@ pub(super) struct Batch {
     pub lines: u64,
 }
 
-/// What the writer is to do.
+/// What the writer is to do with what is in the batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Task {
-    /// Write what is in the batch.
-    Write {
-        /// To a file that is opened anew.
-        reopen: bool,
-    },
-    /// Write what is in the batch, and end.
-    End,
+pub(super) struct Task {
+    /// Write it to a file that is opened anew.
+    pub reopen: bool,
+    /// End once it is written.
+    pub end: bool,
 }
 
 impl Queue {
@@ -84,11 +81,7 @@ impl Queue {
         let waited = self.changed.wait_while(self.lock(), idle);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut state.waiting, batch);
-        if state.closed {
-            Task::End
-        } else {
-            Task::Write { reopen: std::mem::take(&mut state.reopen) }
-        }
+        Task { reopen: std::mem::take(&mut state.reopen), end: state.closed }
     }
 
     /// The writer ends.

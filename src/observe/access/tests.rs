@@ -250,11 +250,14 @@ fn what_does_not_fit_is_dropped_and_counted() {
     }
     sink.flush();
     let mut batch = Batch::default();
-    assert_eq!(queue.next(&mut batch), Task::Write { reopen: false });
+    assert_eq!(queue.next(&mut batch), Task { reopen: false, end: false });
     assert!(batch.bytes.len() <= BYTES_MAX && batch.bytes.len() > BYTES_MAX - 128 * 1024);
     assert_eq!(batch.bytes.len(), batch.lines as usize * length, "whole lines only");
     assert_eq!(batch.lines + dropped.get(), count as u64);
+    queue.reopen();
     assert!(!queue.close(Duration::ZERO), "nobody writes");
+    let last = Task { reopen: true, end: true };
+    assert_eq!(queue.next(&mut batch), last, "who ends has not forgotten that the file was moved");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use prometheus::IntCounter;
 use crate::base::{Clock, Ms};
 use crate::config::{AccessTo, LogFormat, LogSettings};
 use crate::observe::access::Style;
-use crate::observe::access::queue::{Batch, Queue, Task};
+use crate::observe::access::queue::{Batch, Queue};
 use crate::observe::access::sink::AccessSink;
 
 /// How often it is looked at most whether the file was moved.
@@ -139,14 +139,14 @@ impl Writer {
         let mut batch = Batch::default();
         loop {
             let task = queue.next(&mut batch);
-            self.look_after_file(task == Task::Write { reopen: true });
+            self.look_after_file(task.reopen);
             if !batch.bytes.is_empty()
                 && let Err(why) = self.write(&batch.bytes)
             {
                 self.dropped.inc_by(batch.lines);
                 self.tell("lines of the access log are lost", &why);
             }
-            if task == Task::End {
+            if task.end {
                 return queue.end();
             }
         }
