@@ -4,7 +4,6 @@
 //! cancellation and pay for that in every program with more than one thread: 3 % of a small request.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -12,30 +11,32 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sen
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::net::stream::Stream;
+
 /// What comes on a connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Incoming<'a>(&'a TcpStream);
+pub struct Incoming<'a>(&'a Stream);
 
 /// What goes out on a connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Outgoing<'a>(&'a TcpStream);
+pub struct Outgoing<'a>(&'a Stream);
 
 /// Both directions of a connection.
-pub fn halves(stream: &mut TcpStream) -> (Incoming<'_>, Outgoing<'_>) {
+pub fn halves(stream: &mut Stream) -> (Incoming<'_>, Outgoing<'_>) {
     let stream = &*stream;
     (Incoming(stream), Outgoing(stream))
 }
 
 impl<'a> Incoming<'a> {
     /// The connection.
-    pub fn stream(&self) -> &'a TcpStream {
+    pub fn stream(&self) -> &'a Stream {
         self.0
     }
 }
 
 impl<'a> Outgoing<'a> {
     /// The connection.
-    pub fn stream(&self) -> &'a TcpStream {
+    pub fn stream(&self) -> &'a Stream {
         self.0
     }
 
@@ -44,15 +45,9 @@ impl<'a> Outgoing<'a> {
     /// # Errors
     /// `WouldBlock` if nothing is; else what the socket says.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
-    }
-
-    /// Our end of the connection.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        match self.0 {
+            Stream::Plain(socket) => socket.try_write(bytes),
+        }
     }
 }
 
@@ -63,11 +58,9 @@ impl AsyncRead for Incoming<'_> {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let space = into.initialize_unfilled();
-        let (stream, len) = (self.0, space.len());
-        let ready = TcpStream::poll_read_ready;
-        let n = ready!(poll(stream, cx, (Interest::READABLE, ready), len, || {
-            Ok(recv(stream, &mut *space, RecvFlags::empty())?.0)
-        }))?;
+        let n = match self.0 {
+            Stream::Plain(socket) => ready!(poll_recv(socket, cx, space))?,
+        };
         into.advance(n);
         Poll::Ready(Ok(()))
     }
@@ -79,8 +72,9 @@ impl AsyncWrite for Outgoing<'_> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let stream = self.0;
-        poll(stream, cx, WRITE, bytes.len(), || Ok(send(stream, bytes, SendFlags::NOSIGNAL)?))
+        match self.0 {
+            Stream::Plain(socket) => poll_send(socket, cx, bytes),
+        }
     }
 
     fn poll_write_vectored(
@@ -88,12 +82,9 @@ impl AsyncWrite for Outgoing<'_> {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let stream = self.0;
-        let len = pieces.iter().map(|piece| piece.len()).sum();
-        poll(stream, cx, WRITE, len, || {
-            let mut nothing = SendAncillaryBuffer::default();
-            Ok(sendmsg(stream, pieces, &mut nothing, SendFlags::NOSIGNAL)?)
-        })
+        match self.0 {
+            Stream::Plain(socket) => poll_send_pieces(socket, cx, pieces),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -101,16 +92,55 @@ impl AsyncWrite for Outgoing<'_> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        match self.0 {
+            Stream::Plain(_) => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(rustix::net::shutdown(self.0, Shutdown::Write)?))
+        match self.0 {
+            Stream::Plain(socket) => {
+                Poll::Ready(Ok(rustix::net::shutdown(socket, Shutdown::Write)?))
+            }
+        }
     }
+}
+
+/// Reads what is there with one call.
+pub(super) fn poll_recv(
+    socket: &TcpStream,
+    cx: &mut Context<'_>,
+    space: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let len = space.len();
+    poll(socket, cx, READ, len, || Ok(recv(socket, &mut *space, RecvFlags::empty())?.0))
+}
+
+/// Writes what is taken with one call.
+pub(super) fn poll_send(
+    socket: &TcpStream,
+    cx: &mut Context<'_>,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
+    poll(socket, cx, WRITE, bytes.len(), || Ok(send(socket, bytes, SendFlags::NOSIGNAL)?))
+}
+
+fn poll_send_pieces(
+    socket: &TcpStream,
+    cx: &mut Context<'_>,
+    pieces: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let len = pieces.iter().map(|piece| piece.len()).sum();
+    poll(socket, cx, WRITE, len, || {
+        let mut nothing = SendAncillaryBuffer::default();
+        Ok(sendmsg(socket, pieces, &mut nothing, SendFlags::NOSIGNAL)?)
+    })
 }
 
 /// What to wait for, and how.
 type Readiness = (Interest, fn(&TcpStream, &mut Context<'_>) -> Poll<io::Result<()>>);
+
+const READ: Readiness = (Interest::READABLE, TcpStream::poll_read_ready);
 
 const WRITE: Readiness = (Interest::WRITABLE, TcpStream::poll_write_ready);
 
@@ -153,11 +183,11 @@ mod tests {
 
     use super::*;
 
-    async fn pair() -> (TcpStream, TcpStream) {
+    async fn pair() -> (Stream, Stream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
         let address = listener.local_addr().expect("an address");
         let client = TcpStream::connect(address).await.expect("connected");
-        (client, listener.accept().await.expect("accepted").0)
+        (client.into(), listener.accept().await.expect("accepted").0.into())
     }
 
     #[tokio::test]
@@ -183,7 +213,7 @@ mod tests {
     #[tokio::test]
     async fn a_read_of_all_there_is_waits_for_an_event_and_an_end_is_told() {
         let (mut one, mut other) = pair().await;
-        one.write_all(b"hello").await.expect("sent");
+        halves(&mut one).1.write_all(b"hello").await.expect("sent");
         let (mut reads, _) = halves(&mut other);
         let mut space = [0; 9];
         assert_eq!(reads.read(&mut space).await.expect("read"), 5);
@@ -194,7 +224,7 @@ mod tests {
         );
         let more = tokio::time::timeout(Duration::from_millis(20), reads.read(&mut space));
         assert!(more.await.is_err(), "nothing comes");
-        one.write_all(b"x").await.expect("sent");
+        halves(&mut one).1.write_all(b"x").await.expect("sent");
         assert_eq!(reads.read(&mut space).await.expect("read"), 1);
         drop(one);
         assert_eq!(reads.read(&mut space).await.expect("the end"), 0);

@@ -8,4 +8,5 @@ pub mod http;
 pub mod options;
 pub mod proxy_protocol;
 pub mod splice;
+pub mod stream;
 pub mod unix;

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::model::{Protocol, ProxyHeader, SocketOptions};
 use crate::net::options;
+use crate::net::stream::Stream;
 use crate::observe::{ListenerShard, RefuseReason};
 use crate::proxy::admit::Visit;
 use crate::proxy::forward::{http1, tcp};
@@ -168,15 +169,15 @@ fn start(worker: &Rc<Worker>, accepted: Accepted<TcpStream>) {
         Ok(admitted) => admitted,
         Err(reason) => return refuse(shard, reason, &stream),
     };
-    tokio::task::spawn_local(serve(visit, stream, announced));
+    tokio::task::spawn_local(serve(visit, stream.into(), announced));
 }
 
 /// Serves a connection to its end. What is large or rare is boxed: this future is what an idle HTTP
 /// connection costs.
 #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice")]
-fn serve(mut visit: Visit, mut stream: TcpStream, announced: bool) -> impl Future<Output = ()> {
+fn serve(mut visit: Visit, mut stream: Stream, announced: bool) -> impl Future<Output = ()> {
     async move {
-        if announced && !Box::pin(meet(&mut visit, &stream)).await {
+        if announced && !Box::pin(meet(&mut visit, stream.socket())).await {
             return;
         }
         match visit.view.listener.protocol {
@@ -231,7 +232,7 @@ fn refuse(shard: &ListenerShard, reason: RefuseReason, stream: &TcpStream) {
 mod tests {
     use super::*;
 
-    fn size_of_future<F: Future>(_: impl Fn(Visit, TcpStream, bool) -> F) -> usize {
+    fn size_of_future<F: Future>(_: impl Fn(Visit, Stream, bool) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::task::{Context, Waker};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -12,6 +11,7 @@ use tokio::net::TcpStream;
 use crate::base::Ms;
 use crate::model::{Instance, Pool};
 use crate::net::dial;
+use crate::net::stream::Stream;
 use crate::observe::FailReason;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::timer::Timer;
@@ -34,7 +34,7 @@ struct Idle {
 #[derive(Debug)]
 pub struct Upstream {
     /// The connection.
-    pub stream: TcpStream,
+    pub stream: Stream,
     made: Ms,
     /// Requests whose responses were read to their end.
     served: u32,
@@ -42,7 +42,7 @@ pub struct Upstream {
 
 impl Upstream {
     /// A connection that has just been made.
-    pub fn new(stream: TcpStream, now: Ms) -> Self {
+    pub fn new(stream: Stream, now: Ms) -> Self {
         Self { stream, made: now, served: 0 }
     }
 
@@ -65,7 +65,7 @@ impl Upstreams {
         let mut idle = self.idle.borrow_mut();
         let kept = idle.get_mut(&instance.vitals.serial)?;
         while let Some(Idle { upstream, .. }) = kept.pop() {
-            if !upstream.is_too_old(pool, now) && is_quiet(&upstream.stream) {
+            if !upstream.is_too_old(pool, now) && upstream.stream.is_quiet() {
                 return Some(upstream);
             }
         }
@@ -99,7 +99,7 @@ impl Upstreams {
             kept.retain(|Idle { upstream, since }| {
                 now.since(*since) < pool.timeouts.idle
                     && !upstream.is_too_old(pool, now)
-                    && is_quiet(&upstream.stream)
+                    && upstream.stream.is_quiet()
             });
             let surplus = kept.len().saturating_sub(pool.upstream.keep_alive.max as usize);
             kept.drain(..surplus);
@@ -111,16 +111,6 @@ impl Upstreams {
 /// A connection that was introduced as one client's is of no use to another.
 fn keeps_any(pool: &Pool) -> bool {
     pool.upstream.proxy_protocol.is_none()
-}
-
-/// Nothing to read and not closed, as far as the kernel has told the runtime: no system call unless
-/// the last read filled its buffer to the brim.
-pub fn is_quiet(stream: &TcpStream) -> bool {
-    let mut cx = Context::from_waker(Waker::noop());
-    if stream.poll_read_ready(&mut cx).is_pending() {
-        return true;
-    }
-    matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// Nothing to read and not closed, as far as the kernel knows: a system call.
@@ -211,7 +201,7 @@ mod tests {
         async fn made(&self, now: Ms) -> (Upstream, TcpStream) {
             let stream = TcpStream::connect(self.instance.address).await.expect("connected");
             let (peer, _) = self.listener.accept().await.expect("accepted");
-            (Upstream::new(stream, now), peer)
+            (Upstream::new(stream.into(), now), peer)
         }
 
         fn take(&self, now: Ms) -> Option<Upstream> {
@@ -303,11 +293,11 @@ mod tests {
         assert_eq!(f.sweep(Ms(0) + idle), 0);
         let (closed, peer) = f.made(Ms(0)).await;
         drop(peer);
-        closed.stream.readable().await.expect("told of the end");
+        closed.stream.socket().readable().await.expect("told of the end");
         f.keep(closed, Ms(0));
         let (spoke, mut peer) = f.made(Ms(0)).await;
         peer.write_all(b"x").await.expect("sent");
-        spoke.stream.readable().await.expect("told of the byte");
+        spoke.stream.socket().readable().await.expect("told of the byte");
         f.keep(spoke, Ms(0));
         assert!(f.take(Ms(0)).is_none());
     }

@@ -5,9 +5,8 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
 
-use tokio::io::{AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use crate::net::half::{Incoming, Outgoing};
@@ -208,13 +207,7 @@ impl BodySource for H1Source<'_, '_> {
         if !self.buffer.is_empty() {
             return false;
         }
-        let stream: &TcpStream = self.half.stream();
-        let mut cx = Context::from_waker(Waker::noop());
-        match stream.poll_peek(&mut cx, &mut ReadBuf::new(&mut [0])) {
-            Poll::Ready(Ok(bytes)) => bytes == 0,
-            Poll::Ready(Err(_)) => true,
-            Poll::Pending => false,
-        }
+        self.half.stream().has_ended()
     }
 
     async fn next(&mut self) -> Result<Option<Piece<'_>>, BodyError> {
@@ -235,10 +228,11 @@ impl BodySource for H1Source<'_, '_> {
                     return Ok(Some(Piece::Trailers(&self.trailers)));
                 }
                 Left::Exactly(len) if len >= SPLICE_FROM => {
-                    self.left = Left::Nothing;
-                    self.bytes += len;
-                    let (from, patience) = (self.half.stream(), &self.patience);
-                    return Ok(Some(Piece::Splice { from, len, patience }));
+                    if let Some(from) = self.half.stream().plain() {
+                        self.left = Left::Nothing;
+                        self.bytes += len;
+                        return Ok(Some(Piece::Splice { from, len, patience: &self.patience }));
+                    }
                 }
                 Left::Exactly(_) | Left::Chunked(_) | Left::UntilClose => {}
             }
@@ -369,6 +363,9 @@ impl<'a, 's> H1Sink<'a, 's> {
         patience: &Patience<'_>,
     ) -> Result<(), PumpError> {
         self.flush().await.map_err(PumpError::Sink)?;
+        let Some(to) = self.half.stream().plain() else {
+            return Box::pin(self.copy(from, len, patience)).await;
+        };
         let mut draught = Draught::default();
         while len > 0 {
             // A pipe is held only while bytes are on their way through it: whoever waits for a slow
@@ -391,14 +388,14 @@ impl<'a, 's> H1Sink<'a, 's> {
             }
             let mut first = true;
             while pipe.held() > 0 {
-                let passed = pipe.empty(self.half.stream());
+                let passed = pipe.empty(to);
                 if std::mem::take(&mut first) {
                     draught.passed(*passed.as_ref().unwrap_or(&0), pipe.held());
                 }
                 match passed {
                     Ok(n) => self.count(n),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        let writable = self.half.stream().writable();
+                        let writable = to.writable();
                         let ready = self.patience.wait(writable).await;
                         ready.map_err(|e| PumpError::Sink(e.into()))?.map_err(sink_broke)?;
                     }

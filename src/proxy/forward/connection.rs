@@ -4,10 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
 use crate::base::Ms;
 use crate::model::{Listener, Priority, Rewrite};
+use crate::net::stream::Stream;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::body::{BodyError, BodySink};
 use crate::proxy::forward::respond::Answer;
@@ -129,7 +128,7 @@ pub struct Tunnel {
     /// The slot on the instance.
     pub lease: Lease,
     /// The connection to it.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// What has come over it already.
     pub buffer: Buffer,
     /// Longest silence.

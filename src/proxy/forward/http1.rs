@@ -7,15 +7,14 @@
 use std::cell::Cell;
 use std::fmt::Write;
 use std::future::poll_fn;
-use std::task::{Context, Waker};
 use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
 
 use crate::base::Ms;
 use crate::model::{ConnectMethod, ListenerLimits, Rewrite};
 use crate::net::half::{Incoming, Outgoing, halves};
+use crate::net::stream::Stream;
 use crate::observe::meter::Odometer;
 use crate::observe::{Account, ListenerShard, RefuseReason};
 use crate::proxy::admit::Visit;
@@ -31,7 +30,6 @@ use crate::proxy::patience::{GaveUp, Patience};
 use crate::proxy::rewrite::{Facts, UNCHANGED};
 use crate::proxy::scratch::Scratch;
 use crate::proxy::timer::Timer;
-use crate::proxy::upstream::is_quiet;
 use crate::proxy::wire::http1::{HeadLimits, parse_request, write_response};
 use crate::proxy::wire::proxy_protocol::Ends;
 use crate::proxy::wire::{BodyLength, RequestHead, ResponseHead, Version};
@@ -41,7 +39,7 @@ use crate::proxy::worker::Worker;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end.
-pub async fn serve(visit: &Visit, stream: &mut TcpStream) {
+pub async fn serve(visit: &Visit, stream: &mut Stream) {
     let timer = visit.worker.timers.timer();
     // A connection on which nothing ever comes is closed as early as a head that never ends.
     let listener = &visit.view.listener;
@@ -50,7 +48,7 @@ pub async fn serve(visit: &Visit, stream: &mut TcpStream) {
     loop {
         let readable = poll_fn(|cx| stream.poll_read_ready(cx));
         let idled = timer.while_idle(patience, readable).await.is_err();
-        if idled && is_quiet(stream) {
+        if idled && stream.is_quiet() {
             return;
         }
         let burst = Box::pin(burst(visit, stream, &timer, &mut requests));
@@ -82,7 +80,7 @@ struct Switched {
 }
 
 /// Serves requests until there is none to be read.
-async fn burst(visit: &Visit, stream: &mut TcpStream, timer: &Timer, requests: &mut u32) -> Next {
+async fn burst(visit: &Visit, stream: &mut Stream, timer: &Timer, requests: &mut u32) -> Next {
     let Visit { worker, view, bound, guest, .. } = visit;
     let (worker, bound): (&Worker, _) = (worker, *bound);
     let client_address = guest.client().ip();
@@ -177,7 +175,7 @@ async fn burst(visit: &Visit, stream: &mut TcpStream, timer: &Timer, requests: &
             Ending::Broken => {
                 if ends_by_close {
                     // The end of the connection would pass for the end of the response.
-                    let _ = reading.stream().set_zero_linger();
+                    reading.stream().cut();
                 }
                 return Next::Close;
             }
@@ -188,14 +186,14 @@ async fn burst(visit: &Visit, stream: &mut TcpStream, timer: &Timer, requests: &
             }
         }
         if buffer.is_empty() {
-            forget_stale_readiness(reading.stream());
+            reading.stream().forget_stale_readiness();
             return Next::Idle;
         }
     }
 }
 
 /// Bytes both ways, now that both sides have agreed to speak something else than HTTP.
-async fn run_tunnel(visit: &Visit, client: &mut TcpStream, timer: &Timer, switched: Switched) {
+async fn run_tunnel(visit: &Visit, client: &mut Stream, timer: &Timer, switched: Switched) {
     let Switched { tunnel, early: from_client, told } = switched;
     let Tunnel { lease, mut stream, buffer: from_instance, silence } = *tunnel;
     let Visit { worker, .. } = visit;
@@ -227,13 +225,6 @@ fn check_body(
         }
         _ => Ok(()),
     }
-}
-
-/// A body that was spliced, or filled the buffer to the brim, leaves the mark of more to come. Only a
-/// look at the socket takes it off; without the mark that costs no system call.
-fn forget_stale_readiness(stream: &TcpStream) {
-    let mut cx = Context::from_waker(Waker::noop());
-    let _ = stream.poll_peek(&mut cx, &mut ReadBuf::new(&mut [0]));
 }
 
 /// Reads a request head; gives back its length, 0 if the client left without one.
@@ -346,7 +337,7 @@ impl<'s> Responder for H1Responder<'_, 's> {
         Self: 'x;
 
     fn ends(&self) -> Option<Ends> {
-        self.connection.guest.ends(|| self.writing.local_addr())
+        self.connection.guest.ends(|| self.writing.stream().local_addr())
     }
 
     fn interim(&mut self, head: &ResponseHead, facts: &Facts<'_>, pool: &Rewrite) {

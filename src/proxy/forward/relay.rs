@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use crate::model::Instance;
 use crate::net::half::{Incoming, Outgoing, halves};
 use crate::net::splice::Draught;
+use crate::net::stream::Stream;
 use crate::observe::FailReason;
 use crate::observe::meter::Odometer;
 use crate::proxy::buffer::Buffer;
@@ -78,14 +79,14 @@ impl End {
 #[derive(Debug)]
 pub struct Unended<'a> {
     /// The connection.
-    pub stream: &'a mut TcpStream,
+    pub stream: &'a mut Stream,
     /// It has.
     pub ended: bool,
 }
 
 impl<'a> Unended<'a> {
     /// One that has just begun.
-    pub fn new(stream: &'a mut TcpStream) -> Self {
+    pub fn new(stream: &'a mut Stream) -> Self {
         Self { stream, ended: false }
     }
 }
@@ -93,8 +94,7 @@ impl<'a> Unended<'a> {
 impl Drop for Unended<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            // If it cannot be set, the connection is gone already.
-            let _ = self.stream.set_zero_linger();
+            self.stream.cut();
         }
     }
 }
@@ -110,7 +110,7 @@ enum Break {
 
 impl Relay<'_> {
     /// Relays until both directions have ended, one side breaks, or nothing has moved for too long.
-    pub async fn run(&self, client: &mut TcpStream, instance: &mut TcpStream) -> End {
+    pub async fn run(&self, client: &mut Stream, instance: &mut Stream) -> End {
         self.relay(None, None, client, instance).await
     }
 
@@ -119,8 +119,8 @@ impl Relay<'_> {
         &self,
         from_client: Buffer,
         from_instance: Buffer,
-        client: &mut TcpStream,
-        instance: &mut TcpStream,
+        client: &mut Stream,
+        instance: &mut Stream,
     ) -> End {
         self.relay(Some(from_client), Some(from_instance), client, instance).await
     }
@@ -129,8 +129,8 @@ impl Relay<'_> {
         &self,
         from_client: Option<Buffer>,
         from_instance: Option<Buffer>,
-        client: &mut TcpStream,
-        instance: &mut TcpStream,
+        client: &mut Stream,
+        instance: &mut Stream,
     ) -> End {
         let (mut client, mut instance) = (Unended::new(client), Unended::new(instance));
         let done = {
@@ -209,7 +209,13 @@ impl Direction<'_> {
             to.write_all(early.filled()).await.map_err(unwritten)?;
             self.moved(early.filled().len());
         }
-        while self.copy(&mut from, &mut to).await? && self.splice(&from, &to).await? {}
+        let sockets = from.stream().plain().zip(to.stream().plain());
+        while self.copy(&mut from, &mut to).await? {
+            let Some((from, to)) = sockets else { continue };
+            if !self.splice(from, to).await? {
+                break;
+            }
+        }
         // The second end closes both connections, which says the same. A socket that is gone already
         // needs no end mark.
         if !self.one_ended.replace(true) {
@@ -246,8 +252,7 @@ impl Direction<'_> {
     }
 
     /// Splices until moves get small; false at the end of the stream.
-    async fn splice(&self, from: &Incoming<'_>, to: &Outgoing<'_>) -> Result<bool, Break> {
-        let (from, to): (&TcpStream, &TcpStream) = (from.stream(), to.stream());
+    async fn splice(&self, from: &TcpStream, to: &TcpStream) -> Result<bool, Break> {
         let (mut draught, mut small) = (Draught::default(), 0);
         loop {
             from.readable().await.map_err(unread)?;

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, Interest};
-use tokio::net::TcpStream;
 
 use crate::base::Ms;
 use crate::model::Pool;
 use crate::model::cost::FAILURE;
+use crate::net::half::halves;
+use crate::net::stream::Stream;
 use crate::observe::{Account, FailReason, RefuseReason, RetryReason};
 use crate::proxy::admit::Visit;
 use crate::proxy::balance::{self, Ask};
@@ -32,7 +33,7 @@ const FIRST_BYTES: usize = 4096;
 
 /// Serves a connection to its end. One that reaches no instance is reset: it must not look like one
 /// that was served and is over.
-pub async fn serve(visit: &Visit, mut client: TcpStream) {
+pub async fn serve(visit: &Visit, mut client: Stream) {
     let (worker, shard) = (&visit.worker, visit.shard());
     let timer = worker.timers.timer();
     let mut client = Unended::new(&mut client);
@@ -76,13 +77,13 @@ pub async fn serve(visit: &Visit, mut client: TcpStream) {
     trip.end(failure);
 }
 
-type Reached = (Lease, Arc<Pool>, TcpStream);
+type Reached = (Lease, Arc<Pool>, Stream);
 
 /// A connection to an instance, counted as what became of it. The error says whether it was refused
 /// for want of a pool.
 async fn reach(
     visit: &Visit,
-    client: &TcpStream,
+    client: &Stream,
     timer: &Timer,
     account: &mut Account,
 ) -> Result<Reached, bool> {
@@ -115,8 +116,8 @@ async fn reach(
 
 /// Waits until the connection is reset. Its end mark is not that: a client may have said all that it
 /// has to say and still wait for the answer.
-async fn is_gone(client: &TcpStream) {
-    if client.ready(Interest::ERROR).await.is_err() {
+async fn is_gone(client: &Stream) {
+    if client.socket().ready(Interest::ERROR).await.is_err() {
         std::future::pending().await
     }
 }
@@ -152,7 +153,7 @@ async fn connect(
                 let took = worker.clock.elapsed().saturating_sub(began);
                 shard.connect.observe(took);
                 view.learn(&instance, now, || took);
-                return Ok((lease, Arc::clone(&view.pool), stream));
+                return Ok((lease, Arc::clone(&view.pool), stream.into()));
             }
             Err(error) => error,
         };
@@ -190,23 +191,24 @@ enum Blame {
 async fn introduce(
     pool: &Pool,
     guest: &Guest,
-    client: &TcpStream,
-    instance: &mut TcpStream,
+    client: &Stream,
+    instance: &mut Stream,
     timer: &Timer,
 ) -> Result<usize, Blame> {
     if pool.upstream.proxy_protocol.is_none() {
         return Ok(0);
     }
-    let mut first = Vec::with_capacity(FIRST_BYTES);
+    let mut first = Vec::new();
     upstream::introduce(pool, || guest.ends(|| client.local_addr()), &mut first);
     let own = first.len();
-    match client.try_read_buf(&mut first) {
+    first.resize(own + FIRST_BYTES, 0);
+    match client.try_read(&mut first[own..]) {
         // The end of the stream is there to be read once more.
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Ok(n) => first.truncate(own + n),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => first.truncate(own),
         Err(_) => return Err(Blame::Client),
     }
-    match timer.within(pool.timeouts.connect, instance.write_all(&first)).await {
+    match timer.within(pool.timeouts.connect, halves(instance).1.write_all(&first)).await {
         Ok(Ok(())) => Ok(first.len() - own),
         _ => Err(Blame::Instance),
     }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 use crate::base::Ms;
 use crate::model::{Instance, Pool, Rewrite};
 use crate::net::half::{Incoming, Outgoing, halves};
+use crate::net::stream::Stream;
 use crate::observe::FailReason;
 use crate::proxy::balance;
 use crate::proxy::buffer::Buffer;
@@ -142,7 +142,7 @@ pub enum Done {
         /// The status that said so.
         status: u16,
         /// The connection to the instance.
-        stream: TcpStream,
+        stream: Stream,
         /// What has come over it since.
         buffer: Buffer,
     },
@@ -260,7 +260,7 @@ fn kept(attempt: &Attempt<'_>) -> Option<Upstream> {
     let worker = attempt.worker();
     let (pool, now) = (&attempt.view.pool, worker.timers.now());
     let mut kept = iter::from_fn(|| worker.upstreams.take(pool, attempt.instance, now));
-    kept.find(|kept| attempt.repeatable || upstream::is_open(&kept.stream))
+    kept.find(|kept| attempt.repeatable || upstream::is_open(kept.stream.socket()))
 }
 
 async fn connect(attempt: &Attempt<'_>, has_left: HasLeft<'_>) -> Result<Upstream, Failure> {
@@ -280,7 +280,7 @@ async fn connect(attempt: &Attempt<'_>, has_left: HasLeft<'_>) -> Result<Upstrea
     };
     let shard = &view.shared.meter.shards[worker.index];
     shard.connect.observe(worker.clock.elapsed().saturating_sub(began));
-    Ok(Upstream::new(stream, now))
+    Ok(Upstream::new(stream.into(), now))
 }
 
 /// Sends a body that is not all here while it listens for the response, which may come early.
