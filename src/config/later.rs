@@ -26,7 +26,6 @@ const LATER: &[(&str, Refused, &str)] = &[
     ("pool.hash", Word("sni"), "TLS"),
     ("pool.upstream", AllBut("http1"), "HTTP/2"),
     ("pool.upstream_tls", Key, "TLS to instances"),
-    ("pool.health.type", Word("grpc"), "gRPC health checks"),
     ("pool.health.type", Word("https"), "TLS"),
     ("pool.health.type", Word("tls"), "TLS"),
     ("pool.provisioner.kind", Word("exec"), "the exec provisioner"),

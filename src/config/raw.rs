@@ -311,6 +311,7 @@ tables! {
         headers: Given<Fields>,
         status: Given<List<Statuses>>,
         body: Given<BodyText>,
+        service: Given<Name>,
         check_port = "port": Given<Port>,
         agent: HealthAgent,
         interval: Given<Period>,

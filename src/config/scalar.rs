@@ -150,8 +150,10 @@ macro_rules! words {
 /// `type` of health.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CheckKind {
-    /// A `GET`.
+    /// A request.
     Http,
+    /// A call of gRPC's own service for it.
+    Grpc,
     /// A connection.
     Tcp,
     /// Nothing.
@@ -185,7 +187,12 @@ words! {
     }
     Order { "fifo" => Self::Fifo, "adaptive" => Self::Adaptive }
     Priority { "high" => Self::High, "normal" => Self::Normal, "low" => Self::Low }
-    CheckKind { "http" => Self::Http, "tcp" => Self::Tcp, "none" => Self::None }
+    CheckKind {
+        "http" => Self::Http,
+        "grpc" => Self::Grpc,
+        "tcp" => Self::Tcp,
+        "none" => Self::None,
+    }
     ProvisionerKind: DECIDES_KEYS { "process" => Self::Process }
     StopPolicy { "terminate" => Self::Terminate, "keep" => Self::Keep }
     ForwardedStyle {

@@ -99,6 +99,15 @@ pub enum ProbeError {
     /// What it said is no HTTP response.
     #[error("answered with something that is not HTTP")]
     NotHttp,
+    /// It answered the call with a status of gRPC that is not OK.
+    #[error("answered with gRPC status {0}")]
+    Grpc(u32),
+    /// What it says of itself by `grpc.health.v1`.
+    #[error("says {0}")]
+    NotServing(&'static str),
+    /// What it said is no answer of gRPC.
+    #[error("answered with something that is not gRPC")]
+    NotGrpc,
     /// This node could not make the probe; that says nothing about the instance.
     #[error("the probe could not be made on this node: {0}")]
     Local(String),
@@ -107,6 +116,14 @@ pub enum ProbeError {
 impl ProbeError {
     /// Whether the instance answered, if with the wrong thing: it can be reached.
     pub fn is_answer(&self) -> bool {
-        matches!(self, Self::Status(_) | Self::Body | Self::NotHttp)
+        matches!(
+            self,
+            Self::Status(_)
+                | Self::Body
+                | Self::NotHttp
+                | Self::Grpc(_)
+                | Self::NotServing(_)
+                | Self::NotGrpc
+        )
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! A connection ends in a reset where the instance did not close first, so that frequent probes leave
 //! none in TIME_WAIT on this node. What the instance still sends is read before, so that it does not
-//! log a broken pipe. Probes by HTTP of instances that are up keep theirs, for ten probes.
+//! log a broken pipe. Probes by HTTP and gRPC of instances that are up keep theirs, for ten probes.
 
 mod agent;
+mod call;
+mod grpc;
 mod http;
 mod kept;
 
@@ -15,15 +17,16 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time;
 
 use crate::base::Clock;
 use crate::fleet::order::{Asks, Lane, ProbeError, ProbeOrder, ProbeResult};
-use crate::model::{HealthCheck, HttpCheck};
+use crate::model::{GrpcCheck, HealthCheck, HttpCheck};
+use crate::net::stream::Stream;
 use crate::net::{dial, proxy_protocol};
 
+use call::Calls;
 use kept::{Kept, Line};
 
 /// For how long the rest of an answer is read, once it is judged.
@@ -36,20 +39,22 @@ const STALL: Duration = Duration::from_millis(500);
 pub struct Prober {
     clock: Clock,
     lanes: [Arc<Semaphore>; Lane::ALL.len()],
-    kept: Arc<Mutex<Kept>>,
+    kept: Arc<Mutex<Kept<Stream>>>,
+    calls: Arc<Mutex<Kept<Calls>>>,
 }
 
 impl Prober {
     /// A prober with nothing to do.
     pub fn new(clock: Clock) -> Self {
         let lanes = Lane::ALL.map(|lane| Arc::new(Semaphore::new(lane.width())));
-        Self { clock, lanes, kept: Arc::default() }
+        Self { clock, lanes, kept: Arc::default(), calls: Arc::default() }
     }
 
     /// Makes the probe on a task of the current runtime, as soon as its lane has room, and hands
     /// back what came of it. Each order has exactly one result, unless nobody receives any more.
     pub fn start(&self, order: ProbeOrder, results: mpsc::Sender<ProbeResult>) {
-        self.kept().sweep(self.clock.now());
+        lock(&self.kept).sweep(self.clock.now());
+        lock(&self.calls).sweep(self.clock.now());
         let prober = self.clone();
         tokio::spawn(async move {
             let (outcome, said) = {
@@ -79,6 +84,7 @@ impl Prober {
                 HealthCheck::None => Ok(None),
                 HealthCheck::Tcp => greet(order).await.map(|()| None),
                 HealthCheck::Http(check) => self.get(order, check).await.map(Some),
+                HealthCheck::Grpc(check) => self.call(order, check).await.map(|()| None),
             }
         };
         let answer = time::timeout(timeout, asked).await;
@@ -100,7 +106,7 @@ impl Prober {
 
     /// The request of a check by HTTP, up to where its answer can be judged.
     async fn get(&self, order: &ProbeOrder, check: &HttpCheck) -> Result<Answer, ProbeError> {
-        let kept = if kept::may_keep(order) { self.kept().take(order) } else { None };
+        let kept = if kept::may_keep(order) { lock(&self.kept).take(order) } else { None };
         if let Some(line) = kept {
             match exchange(order, check, line, Vec::new()).await {
                 // The instance may have closed it before the request came: that says nothing.
@@ -111,6 +117,39 @@ impl Prober {
         let line = Line::new(connect(order).await?);
         let answer = exchange(order, check, line, greeting(order)).await;
         answer.map_err(|failure| failure.error)
+    }
+
+    /// The call of a check by gRPC.
+    async fn call(&self, order: &ProbeOrder, check: &GrpcCheck) -> Result<(), ProbeError> {
+        let kept = if kept::may_keep(order) { lock(&self.calls).take(order) } else { None };
+        if let Some(line) = kept {
+            match call::ask(order, check, line).await {
+                Err(Failure { is_stale: true, .. }) => {}
+                answer => return self.after(order, answer),
+            }
+        }
+        let mut stream = connect(order).await?;
+        stream.write_all(&greeting(order)).await.map_err(broken)?;
+        // Whenever it ends, it is by us.
+        stream.cut();
+        let (calls, connection) =
+            h2::client::handshake(stream).await.map_err(|error| call::broken(&error))?;
+        tokio::spawn(connection);
+        self.after(order, call::ask(order, check, Line::new(calls)).await)
+    }
+
+    /// Keeps the connection of a call, if it may stay.
+    fn after(
+        &self,
+        order: &ProbeOrder,
+        answer: Result<(Result<(), ProbeError>, Line<Calls>), Failure>,
+    ) -> Result<(), ProbeError> {
+        let (verdict, line) = answer.map_err(|failure| failure.error)?;
+        if kept::may_keep(order) && line.may_stay() {
+            // Where there is no room it is closed.
+            let _ = lock(&self.calls).put(self.clock.now(), order, line);
+        }
+        verdict
     }
 
     /// Reads the rest of an answer and keeps the connection, or ends it: in peace if the instance
@@ -125,19 +164,18 @@ impl Prober {
             return;
         }
         let refused = match stays && answer.can_follow() {
-            true => self.kept().put(self.clock.now(), order, answer.line).err(),
+            true => lock(&self.kept).put(self.clock.now(), order, answer.line).err(),
             false => Some(answer.line),
         };
         if let Some(line) = refused {
-            // If it cannot be set, the connection is closed in the ordinary way.
-            let _ = line.stream.set_zero_linger();
+            line.carrier.cut();
         }
     }
+}
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        // A map is whole whatever happened.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A map is whole whatever happened.
+fn lock<C>(kept: &Mutex<Kept<C>>) -> MutexGuard<'_, Kept<C>> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where the instance is probed.
@@ -151,10 +189,10 @@ fn address(order: &ProbeOrder) -> SocketAddr {
 }
 
 /// A connection like those of the pool's traffic.
-async fn connect(order: &ProbeOrder) -> Result<TcpStream, ProbeError> {
+async fn connect(order: &ProbeOrder) -> Result<Stream, ProbeError> {
     let upstream = &order.pool.upstream;
     let dialed = dial::connect(address(order), upstream.source, &upstream.socket).await;
-    dialed.map_err(|error| match Errno::from_io_error(&error) {
+    dialed.map(Stream::from).map_err(|error| match Errno::from_io_error(&error) {
         Some(Errno::CONNREFUSED) => ProbeError::Refused,
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL) => {
             ProbeError::Local(error.to_string())
@@ -180,7 +218,7 @@ fn broken(error: io::Error) -> ProbeError {
 async fn greet(order: &ProbeOrder) -> Result<(), ProbeError> {
     let mut stream = connect(order).await?;
     stream.write_all(&greeting(order)).await.map_err(broken)?;
-    let _ = stream.set_zero_linger();
+    stream.cut();
     Ok(())
 }
 
@@ -196,7 +234,7 @@ struct Failure {
 async fn exchange(
     order: &ProbeOrder,
     check: &HttpCheck,
-    mut line: Line,
+    mut line: Line<Stream>,
     first: Vec<u8>,
 ) -> Result<Answer, Failure> {
     let was_kept = !line.begin();
@@ -204,7 +242,7 @@ async fn exchange(
     let mut request = first;
     request.extend(http::request(check, address(order), last));
     let unheard = |error| Failure { error: broken(error), is_stale: was_kept };
-    line.stream.write_all(&request).await.map_err(unheard)?;
+    line.carrier.write_all(&request).await.map_err(unheard)?;
     let mut answer = Answer {
         line,
         bytes: Vec::with_capacity(1024),
@@ -232,7 +270,7 @@ async fn exchange(
 
 /// An answer to a check by HTTP, as far as it has come.
 struct Answer {
-    line: Line,
+    line: Line<Stream>,
     bytes: Vec<u8>,
     head: Option<http::Head>,
     /// Whether the connection has.
@@ -243,7 +281,7 @@ struct Answer {
 impl Answer {
     /// Reads what there is.
     async fn read(&mut self) -> io::Result<()> {
-        let n = self.line.stream.read_buf(&mut self.bytes).await?;
+        let n = self.line.carrier.read_buf(&mut self.bytes).await?;
         self.has_ended = n == 0;
         Ok(())
     }

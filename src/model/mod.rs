@@ -40,9 +40,9 @@ pub use listener::{
 pub use machine::{Machine, MachineState};
 pub use outlier::Outlier;
 pub use pool::{
-    AgentCheck, Balance, Health as HealthSettings, HealthCheck, HttpCheck, KeepAlive, Limit, Pool,
-    PoolTimeouts, ProcessSettings, Provisioning, ProxyVersion, Retry, StaticInstance, StopPolicy,
-    UpstreamSettings,
+    AgentCheck, Balance, GrpcCheck, Health as HealthSettings, HealthCheck, HttpCheck, KeepAlive,
+    Limit, Pool, PoolTimeouts, ProcessSettings, Provisioning, ProxyVersion, Retry, StaticInstance,
+    StopPolicy, UpstreamSettings,
 };
 pub use queue::{Order, Priority, Queue};
 pub use rewrite::{FieldEdits, Part, Rewrite, Template, TemplateError, Variable};

@@ -162,6 +162,17 @@ pub enum HealthCheck {
     Tcp,
     /// Whether a request is answered as it should be.
     Http(HttpCheck),
+    /// Whether it says by `grpc.health.v1` that it serves.
+    Grpc(GrpcCheck),
+}
+
+/// A call of `grpc.health.v1.Health/Check`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct GrpcCheck {
+    /// The service that is asked for; nothing for the server as a whole.
+    pub service: String,
+    /// The host asked for; `None` for the address.
+    pub host: Option<String>,
 }
 
 /// A request by HTTP/1.1, and what its answer has to be.

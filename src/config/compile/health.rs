@@ -9,7 +9,7 @@ use crate::config::raw;
 use crate::config::read::{At, Given, List, State};
 use crate::config::scalar::{CheckKind, Period, Positive, Printed};
 use crate::config::text::UrlPath;
-use crate::model::{AgentCheck, HealthCheck, HealthSettings, HttpCheck};
+use crate::model::{AgentCheck, GrpcCheck, HealthCheck, HealthSettings, HttpCheck};
 
 use super::{Compiler, first_written};
 
@@ -28,19 +28,10 @@ impl Compiler<'_> {
             CheckKind::None => HealthCheck::None,
             CheckKind::Tcp => HealthCheck::Tcp,
             CheckKind::Http => HealthCheck::Http(self.http_check(raw, base)),
+            CheckKind::Grpc => HealthCheck::Grpc(self.grpc_check(raw, base)),
         };
-        if kind != CheckKind::Http && !matches!(raw.kind.state, State::Wrong) {
-            let foreign = [
-                written(&raw.method),
-                written(&raw.url_path),
-                written(&raw.host),
-                written(&raw.headers),
-                written(&raw.status),
-                written(&raw.body),
-            ];
-            for (place, key) in foreign.into_iter().flatten() {
-                self.fault(place, key, "is only for checks by HTTP", "add type = \"http\"");
-            }
+        if !matches!(raw.kind.state, State::Wrong) {
+            self.foreign_to(kind, raw);
         }
         let port = self.choose(&raw.check_port, Some(&base.check_port), None);
         let seconds = |count| Period(Duration::from_secs(count));
@@ -80,6 +71,37 @@ impl Compiler<'_> {
             timeout,
             rise: self.pick(&raw.rise, &base.rise, Positive(2)).0,
             fall: self.pick(&raw.fall, &base.fall, Positive(3)).0,
+        }
+    }
+
+    /// Keys of other kinds of checks are faults: somebody counts on them.
+    fn foreign_to(&mut self, kind: CheckKind, raw: &raw::Health) {
+        const HTTP: &[CheckKind] = &[CheckKind::Http];
+        const NAMED: &[CheckKind] = &[CheckKind::Http, CheckKind::Grpc];
+        for (written, kinds) in [
+            (written(&raw.method), HTTP),
+            (written(&raw.url_path), HTTP),
+            (written(&raw.headers), HTTP),
+            (written(&raw.status), HTTP),
+            (written(&raw.body), HTTP),
+            (written(&raw.host), NAMED),
+            (written(&raw.service), &[CheckKind::Grpc]),
+        ] {
+            if let Some((place, key)) = written
+                && !kinds.contains(&kind)
+            {
+                let word = if kinds == HTTP || kinds == NAMED { "HTTP" } else { "gRPC" };
+                let hint = format!("add type = {:?}", word.to_lowercase());
+                self.fault(place, key, format!("is only for checks by {word}"), &hint);
+            }
+        }
+    }
+
+    fn grpc_check(&mut self, raw: &raw::Health, base: &raw::Health) -> GrpcCheck {
+        let service = self.choose(&raw.service, Some(&base.service), None);
+        GrpcCheck {
+            service: service.map_or_else(String::new, |service| service.value.0),
+            host: self.choose(&raw.host, Some(&base.host), None).map(|host| host.value.0),
         }
     }
 

@@ -1,12 +1,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::model::{
     Admin, AgentCheck, HealthSettings, Instance, KeepAlive, Pool, ProxyVersion, UpstreamSettings,
 };
+
+mod calls;
 
 const LONG: Duration = Duration::from_secs(10);
 
