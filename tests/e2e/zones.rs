@@ -1,5 +1,7 @@
 //! Zones: what operators move elsewhere, what is lost at once, and what goes first.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -9,6 +11,7 @@ use crate::daemon::{Daemon, done, eventually, free_address, signal_all, talk, ve
 use crate::load::Load;
 use crate::origin::Origin;
 use crate::scaling::pool;
+use crate::tcp::{connect, echo};
 
 const SOON: Duration = Duration::from_secs(10);
 const LATER: Duration = Duration::from_secs(30);
@@ -92,6 +95,43 @@ fn an_evacuated_zone_gets_nothing_new_within_a_second_and_no_request_fails() {
             (["a", "b", "c"].map(count) == [2, 2, 2]).then_some(())
         },
     );
+}
+
+#[test]
+fn tunnels_into_an_evacuated_zone_go_on_and_new_ones_go_elsewhere() {
+    let (one, other) = (echo(), echo());
+    let bind = free_address();
+    let daemon = Daemon::start(&format!(
+        "[[listener]]\nbind = \"{bind}\"\nprotocol = \"tcp\"\npool = \"db\"\n[pool.db]\n\
+         instances = [{{ address = \"{}\", zone = \"a\" }}, {{ address = \"{}\", zone = \"b\" }}]\n",
+        one.address, other.address
+    ));
+    eventually("both serve", LATER, || (daemon.eligible("db") == 2).then_some(()));
+    let in_flight = |zone: &str| -> Vec<Value> {
+        let instances = daemon.instances("db");
+        let of_zone = instances.iter().filter(|instance| instance["zone"] == zone);
+        of_zone.map(|instance| instance["in_flight"].clone()).collect()
+    };
+    let talk = |tunnel: &mut TcpStream| {
+        tunnel.write_all(b"hello").expect("sent");
+        let mut back = [0; 5];
+        tunnel.read_exact(&mut back).expect("echoed");
+        assert_eq!(&back, b"hello");
+    };
+    let mut tunnels: Vec<TcpStream> = (0..8).map(|_| connect(bind)).collect();
+    tunnels.iter_mut().for_each(talk);
+    let before = in_flight("a")[0].as_u64().expect("a number");
+    assert!(before > 0, "zone a has some of them");
+
+    done(&daemon, &["zone", "evacuate", "a", "--force"]);
+    std::thread::sleep(Duration::from_secs(1));
+    let mut later: Vec<TcpStream> = (0..8).map(|_| connect(bind)).collect();
+    later.iter_mut().for_each(talk);
+    tunnels.iter_mut().for_each(talk);
+    assert_eq!(in_flight("a"), [json!(before)], "no new one, and none was cut");
+    assert_eq!(in_flight("b"), [json!(16 - before)]);
+    drop((tunnels, later));
+    eventually("the zone is empty", SOON, || (in_flight("a") == [json!(0)]).then_some(()));
 }
 
 #[test]
