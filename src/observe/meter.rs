@@ -78,6 +78,8 @@ pub enum RetryReason {
     Connect,
     /// A kept connection was closed by the instance just as it was used again.
     Stale,
+    /// The instance said that it takes no more now, and has not looked at the request.
+    Refused,
     /// The connection broke after the request was sent and before a byte came back.
     Reset,
     /// The instance went down while the request waited for it.
@@ -88,14 +90,15 @@ pub enum RetryReason {
 
 impl RetryReason {
     /// All of them, in the order of [`PoolShard::retries`].
-    pub const ALL: [Self; 5] =
-        [Self::Connect, Self::Stale, Self::Reset, Self::Condemned, Self::Timeout];
+    pub const ALL: [Self; 6] =
+        [Self::Connect, Self::Stale, Self::Refused, Self::Reset, Self::Condemned, Self::Timeout];
 
     /// The word for the `reason` label.
     pub fn word(self) -> &'static str {
         match self {
             Self::Connect => "connect",
             Self::Stale => "stale",
+            Self::Refused => "refused",
             Self::Reset => "reset",
             Self::Condemned => "condemned",
             Self::Timeout => "timeout",

@@ -10,10 +10,11 @@ use crate::model::cost::FAILURE;
 use crate::model::{Instance, Priority};
 use crate::observe::{Account, AnswerKind, FailReason, RefuseReason, RetryReason};
 use crate::proxy::balance::{self, Ask};
+use crate::proxy::forward::attempt::{Attempt, Done, Failure};
 use crate::proxy::forward::body::BodySource;
 use crate::proxy::forward::connection::{Connection, Ending, Responder, Tunnel};
 use crate::proxy::forward::respond::{self, Answer};
-use crate::proxy::forward::upstream_http1::{self, Attempt, Done, Failure};
+use crate::proxy::forward::upstream_http1;
 use crate::proxy::hold::line::Claim;
 use crate::proxy::lease;
 use crate::proxy::patience::Patience;
@@ -223,8 +224,8 @@ async fn try_instances(
         note_failure(worker, view, lease.instance(), &failure);
         note_failed(worker, &view.pool, lease.instance());
         let Some(reason) = retry_reason(&failure, head, body) else { return Err(failure.reason()) };
-        if reason == RetryReason::Stale {
-            // Nothing is wrong with the instance; kept connections may all be as stale.
+        if !fresh && matches!(reason, RetryReason::Stale | RetryReason::Refused) {
+            // Nothing is wrong with the instance; kept connections may all be as stale. Once is enough.
             fresh = true;
         } else {
             let granted = if failure.is_refusal() {
@@ -275,8 +276,9 @@ fn retry_reason(
         // One that stood and took no byte counts too, so a body may have been begun for it.
         Failure::Connect(_) if body.is_untouched() => Some(RetryReason::Connect),
         Failure::Unsent if body.is_untouched() => Some(RetryReason::Stale),
+        Failure::Refused if body.is_untouched() => Some(RetryReason::Refused),
         Failure::Stale if repeatable => Some(RetryReason::Stale),
-        Failure::Reset if repeatable => Some(RetryReason::Reset),
+        Failure::Reset | Failure::Dropped if repeatable => Some(RetryReason::Reset),
         Failure::Condemned if repeatable => Some(RetryReason::Condemned),
         Failure::TryTimeout if repeatable => Some(RetryReason::Timeout),
         _ => None,
@@ -295,7 +297,9 @@ fn note_failure(worker: &Worker, view: &PoolView, instance: &Instance, failure: 
             count();
             suspect(worker, instance);
         }
-        Failure::TryTimeout
+        Failure::Refused
+        | Failure::Dropped
+        | Failure::TryTimeout
         | Failure::ResponseTimeout
         | Failure::BadResponse(_)
         | Failure::Condemned => count(),
