@@ -125,6 +125,8 @@ pub enum FailReason {
     Reset,
     /// The instance sent no response head in time.
     ResponseTimeout,
+    /// The request cannot be said in the version of HTTP that the instance speaks.
+    Unsendable,
     /// The instance sent something that is no valid response.
     BadResponse,
     /// The response broke off in the middle of its body.
@@ -151,7 +153,7 @@ pub enum FailReason {
 
 impl FailReason {
     /// All of them, in the order of [`PoolShard::failures`].
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NoInstance,
         Self::QueueFull,
         Self::QueueTimeout,
@@ -160,6 +162,7 @@ impl FailReason {
         Self::Shortage,
         Self::Reset,
         Self::ResponseTimeout,
+        Self::Unsendable,
         Self::BadResponse,
         Self::CutResponse,
         Self::StalledResponse,
@@ -184,6 +187,7 @@ impl FailReason {
             Self::Shortage => "shortage",
             Self::Reset => "reset",
             Self::ResponseTimeout => "response_timeout",
+            Self::Unsendable => "unsendable",
             Self::BadResponse => "bad_response",
             Self::CutResponse => "cut_response",
             Self::StalledResponse => "stalled_response",

@@ -70,6 +70,8 @@ pub enum Failure {
     TryTimeout,
     /// No response head in time.
     ResponseTimeout,
+    /// It cannot be said in what the instance speaks.
+    Unsendable,
     /// What came is no valid response.
     BadResponse(HeadError),
     /// The exchange as a whole took too long, and no response has begun.
@@ -99,6 +101,7 @@ impl Failure {
             | Self::Dropped
             | Self::Condemned => (FailReason::Reset, false),
             Self::TryTimeout | Self::ResponseTimeout => (FailReason::ResponseTimeout, false),
+            Self::Unsendable => (FailReason::Unsendable, false),
             Self::BadResponse(_) => (FailReason::BadResponse, false),
             Self::Overdue => (FailReason::TotalTimeout, false),
             Self::Unwanted => (FailReason::ClientGone, false),

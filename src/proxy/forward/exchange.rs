@@ -7,14 +7,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::model::cost::FAILURE;
-use crate::model::{Instance, Priority};
+use crate::model::{Instance, Priority, UpstreamVersion};
 use crate::observe::{Account, AnswerKind, FailReason, RefuseReason, RetryReason};
 use crate::proxy::balance::{self, Ask};
 use crate::proxy::forward::attempt::{Attempt, Done, Failure};
 use crate::proxy::forward::body::BodySource;
 use crate::proxy::forward::connection::{Connection, Ending, Responder, Tunnel};
 use crate::proxy::forward::respond::{self, Answer};
-use crate::proxy::forward::upstream_http1;
+use crate::proxy::forward::{upstream_http1, upstream_http2};
 use crate::proxy::hold::line::Claim;
 use crate::proxy::lease;
 use crate::proxy::patience::Patience;
@@ -38,6 +38,7 @@ pub async fn serve(
 ) -> Ending {
     let worker = connection.worker;
     let began = worker.clock.elapsed();
+    connection.answered.set(false);
     let Some(listener) = snapshot.listener_at(connection.bound) else {
         // The listener has left the config: its connections end with their next request.
         let facts = connection.facts(head, &connection.listener.listener, &UNCHANGED);
@@ -212,7 +213,15 @@ async fn try_instances(
             binds,
             overdue_at,
         };
-        let failure = match upstream_http1::attempt(&attempt, body, client, scratch).await {
+        let answered = match view.pool.upstream.version {
+            UpstreamVersion::Http1 => {
+                upstream_http1::attempt(&attempt, body, client, scratch).await
+            }
+            UpstreamVersion::H2 => {
+                Box::pin(upstream_http2::attempt(&attempt, body, client, scratch)).await
+            }
+        };
+        let failure = match answered {
             Ok(Done::Answered { status, ending }) => return Ok((status, ending)),
             Ok(Done::Switched { status, stream, buffer }) => {
                 let silence = view.pool.timeouts.tunnel;
@@ -309,6 +318,7 @@ fn note_failure(worker: &Worker, view: &PoolView, instance: &Instance, failure: 
         }
         Failure::Stale
         | Failure::Unsent
+        | Failure::Unsendable
         | Failure::Client(_)
         | Failure::Overdue
         | Failure::Unwanted

@@ -17,3 +17,4 @@ pub mod respond;
 pub mod tcp;
 pub mod tell;
 pub mod upstream_http1;
+pub mod upstream_http2;

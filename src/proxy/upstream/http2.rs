@@ -29,12 +29,11 @@ use http::Request;
 use tokio::sync::oneshot;
 
 use crate::base::{Clock, Ms};
-use crate::model::{Instance, Pool};
+use crate::model::{Instance, Pool, UpstreamVersion};
 use crate::proxy::snapshot::{PoolShared, PoolView, Snapshot};
 use crate::proxy::timer::Timers;
 use crate::proxy::upstream::http2::choose::{Choice, choose};
 use crate::proxy::upstream::http2::link::{Link, establish};
-use crate::proxy::upstream::keeps_any;
 
 /// Streams on one connection, whatever the instance would take: what breaks it takes no more along, and
 /// the window of each fits in that of the connection.
@@ -173,26 +172,22 @@ impl Http2Upstreams {
         place
     }
 
-    /// A connection for one stream alone, which begins with `first`: the pool wants each to be introduced
-    /// as one client's, or keeps none.
+    /// A connection for one stream alone: the pool keeps none.
     ///
     /// # Errors
     /// Why none could be made.
-    pub async fn alone(
-        &self,
-        view: &PoolView,
-        instance: &Arc<Instance>,
-        first: Vec<u8>,
-    ) -> io::Result<Seat> {
+    pub async fn alone(&self, view: &PoolView, instance: &Arc<Instance>) -> io::Result<Seat> {
         let bundle = Rc::new(self.new_bundle(view, instance));
-        let link = bundle.dial(&first).await?;
-        bundle.links.borrow_mut().push(link);
-        bundle.seat(0).ok_or_else(|| io::ErrorKind::ConnectionReset.into())
+        let link = bundle.dial().await?;
+        bundle.links.borrow_mut().push(Rc::clone(&link));
+        let seat = bundle.seat(0);
+        link.retire();
+        seat.ok_or_else(|| io::ErrorKind::ConnectionReset.into())
     }
 
     /// Whether the pool's requests share connections.
     pub fn shares(pool: &Pool) -> bool {
-        keeps_any(pool) && pool.upstream.keep_alive.max > 0
+        pool.upstream.version == UpstreamVersion::H2 && pool.upstream.keep_alive.max > 0
     }
 
     /// Lets go of connections that are unused for too long, too old or too many, or lead to an instance
@@ -283,7 +278,7 @@ impl Bundle {
         self.dialing.set(true);
         let bundle = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let dialed = bundle.dial(&[]).await;
+            let dialed = bundle.dial().await;
             bundle.dialing.set(false);
             match dialed {
                 Ok(link) => {
@@ -296,11 +291,11 @@ impl Bundle {
     }
 
     /// Makes a connection, within the pool's limit.
-    async fn dial(self: &Rc<Self>, first: &[u8]) -> io::Result<Rc<Link>> {
+    async fn dial(self: &Rc<Self>) -> io::Result<Rc<Link>> {
         let began = self.clock.elapsed();
         let pool = Arc::clone(&self.pool.borrow());
         let timer = self.timers.timer();
-        let made = establish(&pool, &self.instance, &self.timers, first);
+        let made = establish(&pool, &self.instance, &self.timers);
         let made = timer.within(pool.timeouts.connect, made).await;
         let (link, driver) = made.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
         let took = self.clock.elapsed().saturating_sub(began);

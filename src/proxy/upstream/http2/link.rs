@@ -19,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
 use h2::{Ping, PingPong};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::base::Ms;
 use crate::model::{Instance, Pool};
@@ -243,7 +243,7 @@ fn limit(connection: &client::Connection<Wire, Bytes>) -> u32 {
     u32::try_from(peers).unwrap_or(u32::MAX).min(STREAMS_MAX)
 }
 
-/// Makes a connection, which begins with `first`. It stands when the instance's SETTINGS are here and let
+/// Makes a connection. It stands when the instance's SETTINGS are here and let
 /// it take a stream.
 ///
 /// # Errors
@@ -251,13 +251,9 @@ fn limit(connection: &client::Connection<Wire, Bytes>) -> u32 {
 pub async fn establish(
     pool: &Pool,
     instance: &Instance,
-    timers: &Rc<Timers>,
-    first: &[u8],
+    timers: &Timers,
 ) -> io::Result<(Rc<Link>, Driver)> {
-    let mut stream = Stream::from(upstream::dial(pool, instance).await?);
-    if !first.is_empty() {
-        halves(&mut stream).1.write_all(first).await?;
-    }
+    let stream = Stream::from(upstream::dial(pool, instance).await?);
     let pulse = Rc::<Pulse>::default();
     let wire = Wire { stream, pulse: Rc::clone(&pulse) };
     let shaken: Result<(SendRequest<Bytes>, _), _> = client::Builder::new()
