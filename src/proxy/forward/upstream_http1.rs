@@ -28,7 +28,7 @@ use crate::proxy::suspicion::{note_failed, peers_answer, suspect};
 use crate::proxy::timer::{TICK, Timer};
 use crate::proxy::upstream::{self, Upstream};
 use crate::proxy::wire::http1::{HeadError, Onward, parse_response, write_request};
-use crate::proxy::wire::{Method, RequestHead, ResponseHead};
+use crate::proxy::wire::{Method, RequestHead, ResponseHead, Version, websocket};
 use crate::proxy::worker::Worker;
 
 /// A request on its way to an instance.
@@ -488,6 +488,7 @@ impl Wait<'_> {
         let asked = head.upgrade.map(|upgrade| head.fields.get(upgrade));
         let agreed = response.upgrade.map(|upgrade| response.fields.get(upgrade));
         matches!((asked, agreed), (Some(asked), Some(agreed)) if asked.eq_ignore_ascii_case(agreed))
+            && (head.version != Version::Http2 || accepts_key(head, response))
     }
 
     /// Reads once, and watches meanwhile. After a second of silence the instance may fall under
@@ -541,6 +542,13 @@ impl Wait<'_> {
     fn broken(&self) -> Failure {
         if self.reused && !self.heard { Failure::Stale } else { Failure::Reset }
     }
+}
+
+/// Whether the instance has read the key that we have made for a client of HTTP/2, which has none to hold
+/// the answer against.
+fn accepts_key(head: &RequestHead, response: &ResponseHead) -> bool {
+    let key = head.fields.value("sec-websocket-key").unwrap_or_default();
+    response.fields.value("sec-websocket-accept") == Some(&websocket::accept(key)[..])
 }
 
 const UNASKED: Failure = Failure::BadResponse(HeadError::Malformed("unexpected interim response"));
