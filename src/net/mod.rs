@@ -9,4 +9,5 @@ pub mod options;
 pub mod proxy_protocol;
 pub mod splice;
 pub mod stream;
+pub mod tls;
 pub mod unix;
