@@ -1,5 +1,5 @@
-//! Sockets: binding, connecting, what is said first on a connection that a proxy makes, splicing, and
-//! the HTTP client for everything off the hot path.
+//! Sockets: binding, connecting, what is said first on a connection that a proxy makes, splicing,
+//! TLS, and the HTTP client for everything off the hot path.
 
 pub mod bind;
 pub mod dial;

@@ -1,67 +1,138 @@
-//! Certificates and configs for tests.
+//! Authorities, certificates in files, and handshakes in memory, for tests.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, SignatureAlgorithm,
+};
+use rustls::pki_types::ServerName;
+use rustls::{
+    ClientConfig, ClientConnection, ConnectionCommon, Error, ServerConfig, ServerConnection,
+};
 
-use crate::net::tls::session::Session;
+use crate::model::{CertificateFiles, ClientAuth, ListenerTls, TlsVersion};
 
-/// Both versions, the newer first.
-pub const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+/// Who signs certificates.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// A certificate of `localhost` that signs itself, and its key.
-pub struct Material {
-    pub certificate: CertificateDer<'static>,
-    pub key: PrivateKeyDer<'static>,
-    /// Both as PEM.
-    pub certificate_pem: String,
-    pub key_pem: String,
+/// A certificate and its key, in PEM.
+pub(crate) struct Issued {
+    pub(crate) cert: String,
+    pub(crate) key: String,
 }
 
-pub fn material() -> Material {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
-    Material {
-        certificate: made.cert.der().clone(),
-        key: PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into(),
-        certificate_pem: made.cert.pem(),
-        key_pem: made.signing_key.serialize_pem(),
+impl Authority {
+    pub(crate) fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().expect("a key");
+        Self(CertifiedIssuer::self_signed(params, key).expect("an authority"))
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// For hosts, with an ECDSA key.
+    pub(crate) fn host(&self, names: &[&str]) -> Issued {
+        self.host_by(names, &rcgen::PKCS_ECDSA_P256_SHA256)
+    }
+
+    /// For hosts, with a key of this kind.
+    pub(crate) fn host_by(&self, names: &[&str], kind: &'static SignatureAlgorithm) -> Issued {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        self.sign(CertificateParams::new(names).expect("names"), kind)
+    }
+
+    /// For a client, with this common name.
+    pub(crate) fn client(&self, name: &str) -> Issued {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        self.sign(params, &rcgen::PKCS_ECDSA_P256_SHA256)
+    }
+
+    /// A certificate with these parameters.
+    pub(crate) fn sign(
+        &self,
+        params: CertificateParams,
+        kind: &'static SignatureAlgorithm,
+    ) -> Issued {
+        let key = KeyPair::generate_for(kind).expect("a key");
+        let cert = params.signed_by(&key, &self.0).expect("a certificate");
+        Issued { cert: cert.pem(), key: key.serialize_pem() }
     }
 }
 
-impl Material {
-    pub fn server(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ServerConfig> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())
-            .expect("a certificate");
-        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().expect("a ticketer");
-        Arc::new(config)
-    }
+/// Writes a certificate and its key to files of this name.
+pub(crate) fn write(dir: &Path, name: &str, issued: &Issued) -> CertificateFiles {
+    let files = CertificateFiles {
+        cert: dir.join(format!("{name}.pem")),
+        key: dir.join(format!("{name}.key")),
+        ocsp: None,
+    };
+    fs::write(&files.cert, &issued.cert).expect("written");
+    fs::write(&files.key, &issued.key).expect("written");
+    files
+}
 
-    pub fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.clone()).expect("a root");
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
-            .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Arc::new(config)
-    }
+/// Writes a text to a file of this name.
+pub(crate) fn file(dir: &Path, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+    let path = dir.join(name);
+    fs::write(&path, text).expect("written");
+    path
+}
 
-    /// A client's and a server's end, before their handshake.
-    pub fn sessions(&self, versions: &[&'static SupportedProtocolVersion]) -> (Session, Session) {
-        let client = Session::client(self.client(versions), localhost()).expect("a client");
-        (client, Session::server(self.server(versions)).expect("a server"))
+/// A listener that shows these, and asks clients for nothing.
+pub(crate) fn listener(certificates: Vec<CertificateFiles>) -> ListenerTls {
+    ListenerTls {
+        certificates,
+        client_ca: None,
+        client_auth: ClientAuth::Required,
+        client_subject: "x-client-subject".into(),
+        min_version: TlsVersion::Tls12,
     }
 }
 
-pub fn localhost() -> ServerName<'static> {
-    ServerName::try_from("localhost").expect("a name")
+/// Which side gave up, and why.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    Server(Error),
+    Client(Error),
+}
+
+/// Both ends of a connection whose handshake is over, tickets included.
+pub(crate) fn handshake(
+    client: &Arc<ClientConfig>,
+    server: &Arc<ServerConfig>,
+    name: &str,
+) -> Result<(ClientConnection, ServerConnection), Failed> {
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    let mut client = ClientConnection::new(Arc::clone(client), name).map_err(Failed::Client)?;
+    let mut server = ServerConnection::new(Arc::clone(server)).map_err(Failed::Server)?;
+    for _ in 0..8 {
+        carry(&mut client, &mut server).map_err(Failed::Server)?;
+        carry(&mut server, &mut client).map_err(Failed::Client)?;
+    }
+    assert!(!client.is_handshaking() && !server.is_handshaking());
+    Ok((client, server))
+}
+
+/// Carries what `from` has to say to `to`, and lets it think about that.
+fn carry<A, B>(from: &mut ConnectionCommon<A>, to: &mut ConnectionCommon<B>) -> Result<(), Error> {
+    let mut bytes = Vec::new();
+    while from.wants_write() {
+        from.write_tls(&mut bytes).expect("to memory");
+    }
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        to.read_tls(&mut rest).expect("from memory");
+        to.process_new_packets()?;
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rustls::version::{TLS12, TLS13};
 
 use super::*;
-use crate::net::tls::fixture::{Material, VERSIONS, localhost, material};
+use crate::net::tls::ends::{Material, VERSIONS, localhost, material};
 
 /// Moves what one end has to send to the other, `step` bytes at a time; whether there was any.
 fn pass(from: &mut Session, to: &mut Session, step: usize) -> bool {

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::net::half::halves;
 use crate::net::stream::Stream;
-use crate::net::tls::fixture::{Material, VERSIONS, localhost, material};
+use crate::net::tls::ends::{Material, VERSIONS, localhost, material};
 
 /// Nothing here takes longer.
 const LIMIT: Duration = Duration::from_secs(20);
