@@ -1,5 +1,5 @@
-//! What takes time to make for a picker, kept from one snapshot to the next: a snapshot in which only
-//! health, counters or ramps of others have changed builds no table again.
+//! What takes time to make for a picker, kept from one snapshot to the next: a table of keys is built
+//! when the instances of a pool or their weights change, and not when health does.
 
 use std::collections::HashMap;
 use std::mem;

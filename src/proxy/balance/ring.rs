@@ -13,7 +13,7 @@ const POINTS: f64 = 160.0;
 const POINTS_MAX: f64 = 65_536.0;
 
 /// About so many points are in a part of the ring that is looked up.
-const PART: usize = 4;
+const PART: usize = 2;
 
 /// The upper half of a hash: where on the ring it is. The lower half of a point says whose it is.
 const PLACE: u64 = !0 << 32;
