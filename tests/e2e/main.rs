@@ -12,6 +12,8 @@ mod elastic;
 mod endurance;
 mod faults;
 mod http;
+mod http2_origin;
+mod http2_upstream;
 mod interop;
 mod keeping;
 mod leaving;
