@@ -238,6 +238,20 @@ async fn answer(
             tokio::time::sleep(Duration::from_millis(number as u64)).await;
             respond.send_response(ok(), false)?.send_data("slow".into(), true)
         }
+        // What is said in a stream that speaks another protocol, back to who said it.
+        "switch" => {
+            let protocol = head.extensions.get::<h2::ext::Protocol>().map(|it| it.as_str());
+            assert_eq!((head.method.as_str(), protocol), ("CONNECT", Some("websocket")));
+            assert!(head.headers.get("sec-websocket-key").is_none());
+            assert_eq!(head.headers["sec-websocket-version"], "13");
+            let response = Response::builder().header("sec-websocket-protocol", "chat");
+            let mut stream = respond.send_response(response.body(()).expect("a head"), false)?;
+            while let Some(data) = body.data().await.transpose()? {
+                body.flow_control().release_capacity(data.len())?;
+                send(&mut stream, data).await?;
+            }
+            stream.send_data("bye".into(), true)
+        }
         // Never anything.
         "silent" => {
             let reason = poll_fn(|cx| respond.poll_reset(cx)).await?;
