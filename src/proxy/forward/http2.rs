@@ -7,7 +7,6 @@
 
 mod socket;
 mod stream;
-mod tunnel;
 
 use std::future::poll_fn;
 use std::rc::Rc;

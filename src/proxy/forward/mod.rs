@@ -17,5 +17,6 @@ pub mod relay;
 pub mod respond;
 pub mod tcp;
 pub mod tell;
+pub mod tunnel_http2;
 pub mod upstream_http1;
 pub mod upstream_http2;
