@@ -12,6 +12,7 @@ mod elastic;
 mod endurance;
 mod faults;
 mod http;
+mod http2;
 mod interop;
 mod keeping;
 mod leaving;

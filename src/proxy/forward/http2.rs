@@ -53,6 +53,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 type Incoming = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// What the connection's task is woken for.
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 enum Event {
     /// A request came, or the connection has ended, as it should or not.
     Stream(Option<Result<Incoming, h2::Error>>),
