@@ -37,7 +37,7 @@ const CONFINED: [(&str, &str); 4] = [
 ];
 
 /// Rooms (or files) that decide: no clock, no waiting, no talking.
-const CORES: [&str; 37] = [
+const CORES: [&str; 40] = [
     "src/base/",
     "src/model/",
     "src/config/",
@@ -53,7 +53,10 @@ const CORES: [&str; 37] = [
     "src/fleet/watch.rs",
     "src/fleet/agent.rs",
     "src/fleet/probe/http.rs",
+    "src/proxy/wire/flood.rs",
     "src/proxy/wire/http1.rs",
+    "src/proxy/wire/http2.rs",
+    "src/proxy/wire/websocket.rs",
     "src/proxy/budget.rs",
     "src/proxy/wire/chunked.rs",
     "src/proxy/balance/",

@@ -155,7 +155,7 @@ fn builder(listener: &Listener) -> Builder {
     let limits = &listener.limits;
     let mut builder = Builder::new();
     builder
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(limits.streams)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
@@ -165,5 +165,3 @@ fn builder(listener: &Listener) -> Builder {
         .enable_connect_protocol();
     builder
 }
-
-const STREAMS: u32 = 100;
