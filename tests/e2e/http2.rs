@@ -562,6 +562,29 @@ fn interim_responses_are_passed_on() {
 }
 
 #[test]
+fn the_access_log_tells_of_each_request() {
+    let origin = Origin::answering(OK);
+    let log = "[log]\naccess = \"access.json\"\n";
+    let (daemon, bind) = front(&[origin.address], "", log);
+    run(async {
+        let mut client = Client::connect(bind).await;
+        client.get("/a?b").await.expect("answered");
+        let refused = client.request("GET", "/refused").header("host", "other");
+        let (response, _) = client.send(refused.body(()).expect("a request"), true);
+        assert_eq!(response.await.expect("answered").status(), 400);
+    });
+    let lines = eventually("two lines", SOON, || {
+        let text = std::fs::read_to_string(daemon.dir.path().join("access.json")).ok()?;
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        (lines.len() == 2).then_some(lines)
+    });
+    let line = |n: usize| serde_json::from_str::<serde_json::Value>(&lines[n]).expect("JSON");
+    assert_eq!((&line(0)["protocol"], &line(0)["status"]), (&"HTTP/2.0".into(), &200.into()));
+    assert_eq!((&line(0)["path"], &line(0)["bytes_out"]), (&"/a?b".into(), &61.into()));
+    assert_eq!((&line(1)["status"], &line(1)["failure"]), (&400.into(), &"malformed".into()));
+}
+
+#[test]
 fn h2load_has_no_failed_request() {
     if !has("h2load", "nghttp2-client") {
         return;

@@ -32,7 +32,7 @@ fn written(
     let method = facts.head.method;
     let len = parse_response(&out, method, &mut head).expect("valid").expect("whole");
     let body = out.split_off(len);
-    assert_eq!(head.status, answer.status);
+    assert_eq!(head.status, status(answer, facts));
     match head.body {
         BodyLength::Exactly(length) => assert_eq!(length, body.len() as u64),
         other => assert!(other == BodyLength::None && body.is_empty(), "{other:?}"),
