@@ -12,6 +12,7 @@ mod elastic;
 mod endurance;
 mod faults;
 mod http;
+mod http2;
 mod http2_both;
 mod http2_origin;
 mod http2_upstream;

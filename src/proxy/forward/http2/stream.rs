@@ -308,3 +308,18 @@ fn response(status: u16, fields: HeaderMap) -> Response<()> {
     *response.headers_mut() = fields;
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<F: Future>(_: impl Fn(Running, Incoming) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_stream_is_not_large() {
+        let bytes = size_of_future(serve_stream);
+        assert!(bytes <= 3_200, "{bytes} bytes for each request that is under way");
+    }
+}
