@@ -12,6 +12,9 @@ use tokio::net::TcpStream;
 
 use crate::net::tls::TlsStream;
 
+/// What is copied to a plain connection at a time.
+const BATCH: usize = 16 * 1024;
+
 /// A connection.
 #[derive(Debug)]
 pub enum Stream {
@@ -48,6 +51,14 @@ impl Stream {
         match self {
             Self::Plain(socket) => Some(socket),
             Self::Tls(_) => None,
+        }
+    }
+
+    /// How many bytes are best written to it at a time: what its memory for them, and its peer, take.
+    pub fn batch(&self) -> usize {
+        match self {
+            Self::Plain(_) => BATCH,
+            Self::Tls(tls) => tls.session().batch(),
         }
     }
 

@@ -35,10 +35,9 @@ mod tests;
 
 pub use client::ClientTls;
 pub use files::TlsFault;
-pub use identity::identity;
-pub use outcome::outcome;
+use outcome::outcome;
 pub use server::{Certificate, ServerTls};
-pub use stream::{HandshakeError, TlsStream};
+pub use stream::{Carries, HandshakeError, TlsStream};
 
 use std::sync::{Arc, OnceLock};
 
