@@ -18,6 +18,7 @@ use crate::observe::{ListenerShard, RefuseReason};
 use crate::proxy::admit::Visit;
 use crate::proxy::forward::{http1, tcp};
 use crate::proxy::guest::{Guest, Unmet};
+use crate::proxy::handshake::shake;
 use crate::proxy::snapshot::ListenerView;
 use crate::proxy::spread::{Accepted, Handed, Spread, Turnover};
 use crate::proxy::worker::Worker;
@@ -180,11 +181,18 @@ fn serve(mut visit: Visit, mut stream: Stream, announced: bool) -> impl Future<O
         if announced && !Box::pin(meet(&mut visit, stream.socket())).await {
             return;
         }
+        if visit.view.listener.protocol.has_tls() {
+            match Box::pin(shake(&mut visit, stream)).await {
+                Some(under_tls) => stream = under_tls,
+                None => return,
+            }
+        }
         match visit.view.listener.protocol {
-            Protocol::Http => http1::serve(&visit, &mut stream).await,
-            Protocol::Tcp => Box::pin(tcp::serve(&visit, stream)).await,
-            // No config with these is loaded.
-            Protocol::Https | Protocol::Tls => {}
+            Protocol::Http | Protocol::Https => {
+                http1::serve(&visit, &mut stream).await;
+                stream.say_goodbye();
+            }
+            Protocol::Tcp | Protocol::Tls => Box::pin(tcp::serve(&visit, stream)).await,
         }
     }
 }

@@ -5,16 +5,16 @@ use std::collections::HashMap;
 use std::io;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::base::Ms;
 use crate::model::{Instance, Pool};
 use crate::net::dial;
 use crate::net::stream::Stream;
+use crate::net::tls::{Carries, HandshakeError, TlsStream};
 use crate::observe::FailReason;
-use crate::proxy::snapshot::Snapshot;
-use crate::proxy::timer::Timer;
+use crate::proxy::snapshot::{PoolView, Snapshot};
 use crate::proxy::wire::proxy_protocol::{self, Ends};
 
 /// A worker's unused connections, by the serial of their instance.
@@ -113,12 +113,6 @@ fn keeps_any(pool: &Pool) -> bool {
     pool.upstream.proxy_protocol.is_none()
 }
 
-/// Nothing to read and not closed, as far as the kernel knows: a system call.
-pub fn is_open(stream: &TcpStream) -> bool {
-    let looked = recv(stream, &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-    matches!(looked, Err(Errno::AGAIN))
-}
-
 /// Whether a connection failed for want of something on this machine (file descriptors, memory, free
 /// ports), so that it says nothing about the instance.
 pub fn is_shortage(error: &io::Error) -> bool {
@@ -131,6 +125,7 @@ pub fn reason(error: &io::Error) -> FailReason {
     match error.kind() {
         _ if is_shortage(error) => FailReason::Shortage,
         io::ErrorKind::TimedOut => FailReason::ConnectTimeout,
+        _ if error.get_ref().is_some_and(|inner| inner.is::<HandshakeError>()) => FailReason::Tls,
         _ => FailReason::Connect,
     }
 }
@@ -143,19 +138,52 @@ pub async fn dial(pool: &Pool, instance: &Instance) -> io::Result<TcpStream> {
     dial::connect(instance.address, pool.upstream.source, &pool.upstream.socket).await
 }
 
-/// The same, within the pool's limit.
+/// The same, [secured](secure).
 ///
 /// # Errors
-/// What the kernel says, or `TimedOut`.
-pub async fn connect(pool: &Pool, instance: &Instance, timer: &Timer) -> io::Result<TcpStream> {
-    let dialed = timer.within(pool.timeouts.connect, dial(pool, instance)).await;
-    dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+/// As these.
+pub async fn open(
+    view: &PoolView,
+    instance: &Instance,
+    carries: Carries,
+    ends: impl FnOnce() -> Option<Ends>,
+) -> io::Result<Stream> {
+    let socket = dial(&view.pool, instance).await?;
+    secure(view, instance, socket, carries, ends).await
 }
 
-/// Writes what every connection to the pool's instances begins with: who the client is, if the pool is
-/// to be told by the PROXY protocol. Ends that are not known are not made up.
+/// Makes the connection to an instance what it is to be before anything is sent on it: where the pool
+/// has TLS, that is agreed on, after the client was introduced, if it is to be.
+///
+/// # Errors
+/// What the kernel says, or a [`HandshakeError`].
+pub async fn secure(
+    view: &PoolView,
+    instance: &Instance,
+    mut socket: TcpStream,
+    carries: Carries,
+    ends: impl FnOnce() -> Option<Ends>,
+) -> io::Result<Stream> {
+    let Some(tls) = &view.tls else { return Ok(socket.into()) };
+    if let Some(version) = view.pool.upstream.proxy_protocol {
+        let mut header = Vec::new();
+        proxy_protocol::write(version, ends(), &mut header);
+        socket.write_all(&header).await?;
+    }
+    let agree = async {
+        let stream = TlsStream::to_instance(socket, tls, instance.address.ip(), carries)?;
+        stream.handshake().await?;
+        Ok::<_, HandshakeError>(stream)
+    };
+    agree.await.map(Stream::from).map_err(io::Error::other)
+}
+
+/// Writes what the bytes to the pool's instances begin with: who the client is, if the pool is to be told
+/// by the PROXY protocol and was not told before TLS. Ends that are not known are not made up.
 pub fn introduce(pool: &Pool, ends: impl FnOnce() -> Option<Ends>, out: &mut Vec<u8>) {
-    if let Some(version) = pool.upstream.proxy_protocol {
+    if let Some(version) = pool.upstream.proxy_protocol
+        && pool.upstream.tls.is_none()
+    {
         proxy_protocol::write(version, ends(), out);
     }
 }
@@ -165,14 +193,13 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
     use super::*;
     use crate::model::{KeepAlive, Limit, ProxyVersion, TrafficPlan};
     use crate::observe::PoolMeter;
     use crate::observe::metrics::fixture;
-    use crate::proxy::snapshot::{PoolShared, PoolView};
+    use crate::proxy::snapshot::PoolShared;
 
     struct Fixture {
         listener: TcpListener,

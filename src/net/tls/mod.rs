@@ -3,7 +3,9 @@
 //! [`ServerTls`] is what a listener shows its clients, [`ClientTls`] how a pool's instances are spoken
 //! to. Both are made from files by a `load` that finds all faults, and never change: whoever reads the
 //! files again makes new ones, and connections that stand keep the old. The control plane loads them;
-//! workers only take the ready settings out.
+//! workers only take the ready settings out. [`TlsStream`] is a connection: [`session`] is the machine
+//! in it that knows no socket, [`records`] the memory that its records pass through, and [`client_hello`]
+//! reads a client's first message without it.
 //!
 //! Invariants:
 //! - A session is only resumed by a listener that asks of clients what the one asked that began it: a
@@ -14,12 +16,18 @@
 
 mod choice;
 mod client;
+pub mod client_hello;
 mod files;
 mod identity;
 mod outcome;
+pub mod records;
 mod server;
+pub mod session;
+pub mod stream;
 mod subject;
 
+#[cfg(test)]
+mod ends;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
@@ -27,9 +35,9 @@ mod tests;
 
 pub use client::ClientTls;
 pub use files::TlsFault;
-pub use identity::identity;
-pub use outcome::outcome;
+use outcome::outcome;
 pub use server::{Certificate, ServerTls};
+pub use stream::{Carries, HandshakeError, TlsStream};
 
 use std::sync::{Arc, OnceLock};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rcgen::CertificateParams;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, HandshakeKind, RootCertStore};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConnection};
 
 use super::fixture::{Authority, Failed, Issued, file, handshake, listener, write};
 use super::*;
@@ -31,6 +31,10 @@ fn client(ca: &Path, certificate: Option<CertificateFiles>) -> Arc<ClientConfig>
 
 fn server(tls: &ListenerTls, before: Option<&ServerTls>) -> ServerTls {
     ServerTls::load(Protocol::Https, tls, before).expect("loads")
+}
+
+fn identity_of(connection: &ServerConnection) -> TlsIdentity {
+    identity::identity(connection.peer_certificates(), connection.server_name())
 }
 
 fn faults(tls: &ListenerTls) -> Vec<String> {
@@ -84,7 +88,7 @@ fn clients_are_shown_the_certificate_of_the_name_and_kind_that_they_ask_for() {
     ] {
         let (ours, theirs) = handshake(config, server.config(), name).expect(name);
         assert_eq!(shown(&ours), der(expected).as_ref(), "{name}");
-        assert_eq!(identity(&theirs), TlsIdentity { subject: None, sni: Some(name.into()) });
+        assert_eq!(identity_of(&theirs), TlsIdentity { subject: None, sni: Some(name.into()) });
     }
     // Whoever asks for another name, or for none, gets the first and may not like it.
     let blind = ClientTls::load(&PoolTls { verify: false, ..pool() }, UpstreamVersion::Http1);
@@ -92,7 +96,7 @@ fn clients_are_shown_the_certificate_of_the_name_and_kind_that_they_ask_for() {
     for name in ["nobody.net", "10.0.0.1"] {
         let (ours, theirs) = handshake(blind.config(), server.config(), name).expect(name);
         assert_eq!(shown(&ours), der(&first).as_ref(), "{name}");
-        assert_eq!(identity(&theirs).sni.is_some(), name == "nobody.net");
+        assert_eq!(identity_of(&theirs).sni.is_some(), name == "nobody.net");
         let failed = handshake(&any, server.config(), name).expect_err("a wrong name");
         assert!(
             matches!(failed, Failed::Client(rustls::Error::InvalidCertificate(_))),
@@ -158,7 +162,7 @@ fn sessions_go_on_with_new_certificates_and_not_under_other_terms() {
     let alice = write(dir.path(), "alice", &authority.client("alice"));
     let kind = |config: &Arc<ClientConfig>, server: &ServerTls| {
         let (_, theirs) = handshake(config, server.config(), "a").expect("shakes hands");
-        (theirs.handshake_kind().expect("over"), identity(&theirs).subject)
+        (theirs.handshake_kind().expect("over"), identity_of(&theirs).subject)
     };
     let (full, resumed) = (HandshakeKind::Full, HandshakeKind::Resumed);
     for version in [&TLS12, &TLS13] {
@@ -374,11 +378,14 @@ fn instances_are_verified() {
         handshake(tls.config(), instance.config(), &name)
     };
     let (_, theirs) = reach(&trusts, "10.0.0.1").expect("its address");
-    assert_eq!(identity(&theirs), TlsIdentity { subject: Some("CN=tidegate".into()), sni: None });
+    assert_eq!(
+        identity_of(&theirs),
+        TlsIdentity { subject: Some("CN=tidegate".into()), sni: None }
+    );
     reach(&trusts, "::ffff:10.0.0.1").expect("the same");
     reach(&trusts, "::1").expect("its other address");
     let (_, theirs) = reach(&named, "10.9.9.9").expect("its name");
-    assert_eq!(identity(&theirs).sni.as_deref(), Some("app.internal"));
+    assert_eq!(identity_of(&theirs).sni.as_deref(), Some("app.internal"));
     for (tls, ip) in [
         (&trusts, "10.0.0.2"),
         (&PoolTls { server_name: Some("b".into()), ..trusts.clone() }, "10.0.0.1"),

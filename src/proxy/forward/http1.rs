@@ -81,7 +81,7 @@ struct Switched {
 
 /// Serves requests until there is none to be read.
 async fn burst(visit: &Visit, stream: &mut Stream, timer: &Timer, requests: &mut u32) -> Next {
-    let Visit { worker, view, bound, guest, .. } = visit;
+    let Visit { worker, view, bound, guest, identity, .. } = visit;
     let (worker, bound): (&Worker, _) = (worker, *bound);
     let client_address = guest.client().ip();
     let mut scratch = worker.scratches.borrow();
@@ -99,7 +99,8 @@ async fn burst(visit: &Visit, stream: &mut Stream, timer: &Timer, requests: &mut
         body_timer,
         client_address,
         client,
-        scheme: "http",
+        scheme: if stream.plain().is_some() { "http" } else { "https" },
+        identity: identity.as_deref(),
     };
     let (mut reading, mut writing) = halves(stream);
     let mut buffer = worker.buffers.borrow();
