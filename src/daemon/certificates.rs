@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use self::watch::{Watch, stamps};
 use crate::base::{ListenerId, PoolId};
 use crate::config::{Config, Fault, Faults, Loaded};
-use crate::model::{CertificateFiles, Listener, ListenerTls, Pool, PoolTls};
+use crate::model::{CertificateFiles, Listener, ListenerTls, PoolTls};
 use crate::net::tls::{Certificate, ClientTls, ServerTls, TlsFault};
 use crate::observe::Metrics;
 
@@ -99,7 +99,7 @@ impl Certificates {
                 tracing::warn!(pool = %pool.id, key = "upstream_tls.verify",
                     "instances are not verified: anybody on the way to them could stand in for them");
             }
-            match client(pool, tls) {
+            match client(tls) {
                 Ok(kept) => drop(read.pools.insert(pool.id.clone(), kept)),
                 Err(found) => {
                     let table = format!("pool.{}", pool.id);
@@ -139,7 +139,7 @@ impl Certificates {
                 continue;
             };
             if kept.watch.is_due(stamps(&kept.files)) {
-                is_new |= take("pool", pool.id.as_str(), kept, client(pool, tls), metrics);
+                is_new |= take("pool", pool.id.as_str(), kept, client(tls), metrics);
             }
         }
         is_new
@@ -204,11 +204,11 @@ fn server(
     Ok(Kept { tls: Arc::new(read), files, watch, told: same.and_then(|kept| kept.told) })
 }
 
-fn client(pool: &Pool, tls: &PoolTls) -> Result<Kept<ClientTls>, Vec<TlsFault>> {
+fn client(tls: &PoolTls) -> Result<Kept<ClientTls>, Vec<TlsFault>> {
     let mut files: Vec<PathBuf> = tls.certificate.iter().flat_map(files_of).collect();
     files.extend(tls.ca.clone());
     let watch = Watch::new(stamps(&files));
-    let read = ClientTls::load(tls, pool.upstream.version)?;
+    let read = ClientTls::load(tls)?;
     Ok(Kept { tls: Arc::new(read), files, watch, told: None })
 }
 

@@ -26,7 +26,7 @@ use crate::base::Clock;
 use crate::fleet::order::{Asks, Lane, ProbeError, ProbeOrder, ProbeResult};
 use crate::model::{GrpcCheck, HealthCheck, HttpCheck, UpstreamVersion};
 use crate::net::stream::Stream;
-use crate::net::tls::{ClientTls, HandshakeError};
+use crate::net::tls::{ClientTls, HandshakeError, TlsStream};
 use crate::net::{dial, proxy_protocol};
 
 use call::Calls;
@@ -250,7 +250,7 @@ async fn open(
     let Some(tls) = tls else { return Ok((socket.into(), greeting(order))) };
     socket.write_all(&greeting(order)).await.map_err(broken)?;
     let refused = |error: HandshakeError| ProbeError::Tls(error.to_string());
-    let begun = tls.begin(socket, order.instance.address.ip(), version);
+    let begun = TlsStream::to_instance(socket, tls, order.instance.address.ip(), version);
     let mut stream = begun.map_err(refused)?;
     // What is shared does not move between threads, and tasks might.
     let shaking = &mut stream;

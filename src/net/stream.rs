@@ -10,7 +10,10 @@ use rustix::net::{RecvFlags, recv};
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
-use crate::net::tls::TlsStream;
+use crate::net::tls::{HTTP2, TlsStream};
+
+/// What is copied to a plain connection at a time.
+const BATCH: usize = 16 * 1024;
 
 /// A connection.
 #[derive(Debug)]
@@ -48,6 +51,22 @@ impl Stream {
         match self {
             Self::Plain(socket) => Some(socket),
             Self::Tls(_) => None,
+        }
+    }
+
+    /// How many bytes are best written to it at a time: what its memory for them, and its peer, take.
+    pub fn batch(&self) -> usize {
+        match self {
+            Self::Plain(_) => BATCH,
+            Self::Tls(tls) => tls.session().batch(),
+        }
+    }
+
+    /// Whether HTTP/2 was agreed on, by ALPN.
+    pub fn is_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.session().alpn() == Some(HTTP2),
         }
     }
 

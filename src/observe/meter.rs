@@ -119,6 +119,8 @@ pub enum FailReason {
     Connect,
     /// No connection to an instance stood in time.
     ConnectTimeout,
+    /// No instance that was reached agreed to TLS, or none showed a certificate that is good.
+    Tls,
     /// This machine has no file descriptors, ports or memory left for a connection.
     Shortage,
     /// The instance broke the connection before the response head was whole.
@@ -153,12 +155,13 @@ pub enum FailReason {
 
 impl FailReason {
     /// All of them, in the order of [`PoolShard::failures`].
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NoInstance,
         Self::QueueFull,
         Self::QueueTimeout,
         Self::Connect,
         Self::ConnectTimeout,
+        Self::Tls,
         Self::Shortage,
         Self::Reset,
         Self::ResponseTimeout,
@@ -184,6 +187,7 @@ impl FailReason {
             Self::QueueTimeout => "queue_timeout",
             Self::Connect => "connect",
             Self::ConnectTimeout => "connect_timeout",
+            Self::Tls => "tls",
             Self::Shortage => "shortage",
             Self::Reset => "reset",
             Self::ResponseTimeout => "response_timeout",

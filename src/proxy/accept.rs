@@ -18,6 +18,7 @@ use crate::observe::{ListenerShard, RefuseReason};
 use crate::proxy::admit::Visit;
 use crate::proxy::forward::{http1, http2, tcp};
 use crate::proxy::guest::{Guest, Unmet};
+use crate::proxy::handshake::shake;
 use crate::proxy::snapshot::ListenerView;
 use crate::proxy::spread::{Accepted, Handed, Spread, Turnover};
 use crate::proxy::worker::Worker;
@@ -180,15 +181,24 @@ fn serve(mut visit: Visit, mut stream: Stream, announced: bool) -> impl Future<O
         if announced && !Box::pin(meet(&mut visit, stream.socket())).await {
             return;
         }
+        if visit.view.listener.protocol.has_tls() {
+            match Box::pin(shake(&mut visit, stream)).await {
+                Some(under_tls) => stream = under_tls,
+                None => return,
+            }
+        }
         match visit.view.listener.protocol {
-            Protocol::Http => {
-                if let Some(early) = http1::serve(&visit, &mut stream).await {
-                    Box::pin(http2::serve(visit, stream, early)).await;
+            Protocol::Http | Protocol::Https => {
+                let early = match stream.is_http2() {
+                    true => Some(visit.worker.buffers.borrow()),
+                    false => http1::serve(&visit, &mut stream).await,
+                };
+                match early {
+                    Some(early) => Box::pin(http2::serve(visit, stream, early)).await,
+                    None => stream.say_goodbye(),
                 }
             }
-            Protocol::Tcp => Box::pin(tcp::serve(&visit, stream)).await,
-            // No config with these is loaded.
-            Protocol::Https | Protocol::Tls => {}
+            Protocol::Tcp | Protocol::Tls => Box::pin(tcp::serve(&visit, stream)).await,
         }
     }
 }

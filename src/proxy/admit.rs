@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::model::Limit;
+use crate::model::{Limit, TlsIdentity};
 use crate::observe::{ListenerShard, RefuseReason};
 use crate::proxy::guest::Guest;
 use crate::proxy::snapshot::ListenerView;
@@ -96,6 +96,8 @@ pub struct Visit {
     pub bound: SocketAddr,
     /// Whom it is for.
     pub guest: Guest,
+    /// What the client has shown of itself, where it speaks TLS. Boxed, because most know nothing.
+    pub identity: Option<Box<TlsIdentity>>,
     counted_as: Option<Client>,
 }
 
@@ -115,7 +117,7 @@ impl Visit {
         }
         worker.connection_opened();
         view.meter.shards[worker.index].active.add(1);
-        Ok(Self { worker: Rc::clone(worker), view, bound, guest, counted_as: None })
+        Ok(Self { worker: Rc::clone(worker), view, bound, guest, identity: None, counted_as: None })
     }
 
     /// Counts the connection as one of its client's, where those are limited and the client is not

@@ -6,7 +6,7 @@
 //!
 //! N workers ([`worker`]), each a thread with a current-thread runtime ([`thread`]) and everything it
 //! needs of its own. A connection is accepted ([`accept`]), counted ([`admit`]), and asked who it is for
-//! if another proxy may say so ([`guest`]). A request loads one immutable [`snapshot`], finds its pool ([`route`]), takes a slot
+//! if another proxy may say so ([`guest`]); where it is under TLS, that begins then ([`handshake`]). A request loads one immutable [`snapshot`], finds its pool ([`route`]), takes a slot
 //! on an instance ([`balance`], or waits for one in [`hold`]; both behind [`lease`]), is forwarded
 //! ([`forward`]) and counted. Nothing here waits for the control plane.
 //!
@@ -23,6 +23,7 @@ pub mod buffer;
 mod fixture;
 pub mod forward;
 pub mod guest;
+pub mod handshake;
 pub mod hold;
 pub mod lease;
 pub mod patience;

@@ -10,15 +10,16 @@ use std::collections::HashMap;
 use std::io;
 
 use rustix::io::Errno;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::base::Ms;
-use crate::model::{Instance, Pool};
+use crate::model::{Instance, Pool, UpstreamVersion};
 use crate::net::dial;
 use crate::net::stream::Stream;
+use crate::net::tls::{ClientTls, HandshakeError, TlsStream};
 use crate::observe::FailReason;
 use crate::proxy::snapshot::Snapshot;
-use crate::proxy::timer::Timer;
 use crate::proxy::wire::proxy_protocol::{self, Ends};
 
 /// A worker's unused connections, by the serial of their instance.
@@ -129,6 +130,7 @@ pub fn reason(error: &io::Error) -> FailReason {
     match error.kind() {
         _ if is_shortage(error) => FailReason::Shortage,
         io::ErrorKind::TimedOut => FailReason::ConnectTimeout,
+        _ if error.get_ref().is_some_and(|inner| inner.is::<HandshakeError>()) => FailReason::Tls,
         _ => FailReason::Connect,
     }
 }
@@ -141,19 +143,40 @@ pub async fn dial(pool: &Pool, instance: &Instance) -> io::Result<TcpStream> {
     dial::connect(instance.address, pool.upstream.source, &pool.upstream.socket).await
 }
 
-/// The same, within the pool's limit.
+/// The same, made what it is to be before anything is sent on it, for requests of this version of HTTP or
+/// for bytes that nobody reads: where the pool has TLS, that is agreed on, after the client was
+/// introduced, if it is to be.
 ///
 /// # Errors
-/// What the kernel says, or `TimedOut`.
-pub async fn connect(pool: &Pool, instance: &Instance, timer: &Timer) -> io::Result<TcpStream> {
-    let dialed = timer.within(pool.timeouts.connect, dial(pool, instance)).await;
-    dialed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+/// What the kernel says, or a [`HandshakeError`].
+pub async fn open(
+    pool: &Pool,
+    tls: Option<&ClientTls>,
+    instance: &Instance,
+    version: Option<UpstreamVersion>,
+    ends: impl FnOnce() -> Option<Ends>,
+) -> io::Result<Stream> {
+    let mut socket = dial(pool, instance).await?;
+    let Some(tls) = tls else { return Ok(socket.into()) };
+    if let Some(header_version) = pool.upstream.proxy_protocol {
+        let mut header = Vec::new();
+        proxy_protocol::write(header_version, ends(), &mut header);
+        socket.write_all(&header).await?;
+    }
+    let agree = async {
+        let stream = TlsStream::to_instance(socket, tls, instance.address.ip(), version)?;
+        stream.handshake().await?;
+        Ok::<_, HandshakeError>(stream)
+    };
+    agree.await.map(Stream::from).map_err(io::Error::other)
 }
 
-/// Writes what every connection to the pool's instances begins with: who the client is, if the pool is
-/// to be told by the PROXY protocol. Ends that are not known are not made up.
+/// Writes what the bytes to the pool's instances begin with: who the client is, if the pool is to be told
+/// by the PROXY protocol and was not told before TLS. Ends that are not known are not made up.
 pub fn introduce(pool: &Pool, ends: impl FnOnce() -> Option<Ends>, out: &mut Vec<u8>) {
-    if let Some(version) = pool.upstream.proxy_protocol {
+    if let Some(version) = pool.upstream.proxy_protocol
+        && pool.upstream.tls.is_none()
+    {
         proxy_protocol::write(version, ends(), out);
     }
 }
@@ -163,7 +186,6 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
     use super::*;

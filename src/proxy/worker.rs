@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::base::clock::wall_seconds;
 use crate::base::{Clock, Entropy};
 use crate::net::splice::Pipes;
+use crate::net::tls::records;
 use crate::observe::AccessSink;
 use crate::proxy::balance::Cursor;
 use crate::proxy::budget::RetryBudget;
@@ -114,6 +115,7 @@ impl Worker {
         self.buffers.sweep();
         self.scratches.sweep();
         self.pipes.sweep();
+        records::sweep();
     }
 
     /// The newest snapshot.

@@ -76,7 +76,7 @@ impl Compiler<'_> {
     pub(super) fn http_only(&self, raw: &raw::Listener, protocol: Protocol) {
         let word = protocol.word();
         let limits = &raw.limits;
-        let written: [Option<(Place, &str)>; 11] = [
+        let written: [Option<(Place, &str)>; 12] = [
             limits.head.written(),
             limits.fields.written(),
             limits.target.written(),

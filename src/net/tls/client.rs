@@ -8,10 +8,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use tokio::net::TcpStream;
 
 use super::files::{self, Faults, TlsFault};
-use super::stream::{HandshakeError, TlsStream};
 use super::{asked, provider, versions};
 use crate::model::{PoolTls, TlsVersion, UpstreamVersion};
 
@@ -21,7 +19,6 @@ const SESSIONS: usize = 1024;
 /// How a pool's instances are spoken to by TLS.
 #[derive(Debug)]
 pub struct ClientTls {
-    version: UpstreamVersion,
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
     bytes: Arc<ClientConfig>,
@@ -33,7 +30,7 @@ impl ClientTls {
     ///
     /// # Errors
     /// All that is wrong with them.
-    pub fn load(tls: &PoolTls, version: UpstreamVersion) -> Result<Self, Vec<TlsFault>> {
+    pub fn load(tls: &PoolTls) -> Result<Self, Vec<TlsFault>> {
         let mut faults = Faults::default();
         let verifier = verifier(tls, &mut faults);
         let shown = match &tls.certificate {
@@ -54,7 +51,7 @@ impl ClientTls {
             Arc::new(http)
         };
         let (http1, http2) = (http(UpstreamVersion::Http1), http(UpstreamVersion::H2));
-        Ok(Self { version, http1, http2, bytes: Arc::new(bytes), server_name })
+        Ok(Self { http1, http2, bytes: Arc::new(bytes), server_name })
     }
 
     /// For whoever asks whether somebody is there, and not who.
@@ -67,44 +64,20 @@ impl ClientTls {
                 verify: false,
                 min_version: TlsVersion::Tls12,
             };
-            let loaded = ClientTls::load(&tls, UpstreamVersion::Http1);
+            let loaded = ClientTls::load(&tls);
             Arc::new(loaded.expect("no file can be wrong"))
         });
         Arc::clone(&TO_ANYBODY)
     }
 
-    /// The settings of the next connection for requests: asks for the pool's version of HTTP by ALPN.
-    pub fn config(&self) -> &Arc<ClientConfig> {
-        self.http_config(self.version)
-    }
-
-    /// The same, for this version.
-    pub fn http_config(&self, version: UpstreamVersion) -> &Arc<ClientConfig> {
+    /// The settings of the next connection: asks by ALPN for this version of HTTP, or for no protocol where
+    /// bytes go that nobody reads.
+    pub fn config(&self, version: Option<UpstreamVersion>) -> &Arc<ClientConfig> {
         match version {
-            UpstreamVersion::Http1 => &self.http1,
-            UpstreamVersion::H2 => &self.http2,
+            Some(UpstreamVersion::Http1) => &self.http1,
+            Some(UpstreamVersion::H2) => &self.http2,
+            None => &self.bytes,
         }
-    }
-
-    /// The settings of the next connection for bytes of clients: asks for no protocol.
-    pub fn bytes_config(&self) -> &Arc<ClientConfig> {
-        &self.bytes
-    }
-
-    /// The beginning of a connection to the instance at this address, whose handshake is still to be made.
-    /// Asks for this version of HTTP, or for no protocol.
-    ///
-    /// # Errors
-    /// If the settings cannot be used.
-    pub fn begin(
-        &self,
-        socket: TcpStream,
-        address: IpAddr,
-        version: Option<UpstreamVersion>,
-    ) -> Result<TlsStream, HandshakeError> {
-        let config = version.map_or(&self.bytes, |version| self.http_config(version));
-        let begun = TlsStream::client(socket, Arc::clone(config), self.name_for(address));
-        begun.map_err(HandshakeError::Broken)
     }
 
     /// Whom the certificate of the instance at this address has to be for.

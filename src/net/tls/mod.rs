@@ -35,8 +35,7 @@ mod tests;
 
 pub use client::ClientTls;
 pub use files::TlsFault;
-pub use identity::identity;
-pub use outcome::outcome;
+use outcome::outcome;
 pub use server::{Certificate, ServerTls};
 pub use stream::{HandshakeError, TlsStream};
 
@@ -54,7 +53,7 @@ pub const HTTP1: &[u8] = b"http/1.1";
 pub const HTTP2: &[u8] = b"h2";
 
 /// What https listeners offer, the first first.
-const OFFERED: [&[u8]; 1] = [HTTP1];
+const OFFERED: [&[u8]; 2] = [HTTP2, HTTP1];
 
 /// What instances are asked for.
 fn asked(version: UpstreamVersion) -> Vec<Vec<u8>> {

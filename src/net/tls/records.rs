@@ -31,6 +31,11 @@ pub struct Records {
 }
 
 impl Records {
+    /// Room for this many bytes, and memory for no more.
+    pub fn exactly(len: usize) -> Self {
+        Self { bytes: vec![0; len].into(), start: 0, end: 0 }
+    }
+
     /// What is in it.
     pub fn filled(&self) -> &[u8] {
         &self.bytes[self.start..self.end]

@@ -8,13 +8,16 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic,
 };
 use rustls::{ClientConfig, CommonState, Error, HandshakeKind, ProtocolVersion, ServerConfig};
 
+use crate::model::TlsIdentity;
+use crate::net::tls::client_hello;
+use crate::net::tls::identity::identity;
 use crate::net::tls::records::{RECORD_MAX, RECORDS_BYTES, Records};
 
 /// Plaintext in a record (RFC 8446 §5.1).
@@ -62,6 +65,10 @@ pub struct Session {
     /// Plaintext written since something was read last: an answer, mostly.
     answered: usize,
     batch: usize,
+    /// The server's end has read all of the client's first message.
+    is_asked: bool,
+    /// The name that the client asks for in it.
+    server_name: Option<Box<str>>,
 }
 
 /// Which end.
@@ -132,7 +139,24 @@ impl Session {
             closing: false,
             answered: 0,
             batch: BATCH_MIN,
+            is_asked: false,
+            server_name: None,
         }
+    }
+
+    /// Whether the first message is here, which rustls is shown in one piece: where it has put pieces of
+    /// one together the name in it could not be read any more, and rustls itself does not give it.
+    fn is_asked(&mut self) -> bool {
+        if !self.is_asked && matches!(self.side, Side::Server(_)) {
+            // What is broken is refused by rustls.
+            match client_hello::parse(self.incoming.filled()) {
+                Ok(None) => return false,
+                Ok(Some(hello)) => self.server_name = hello.server_name,
+                Err(_) => {}
+            }
+        }
+        self.is_asked = true;
+        true
     }
 
     fn common(&self) -> &CommonState {
@@ -158,9 +182,9 @@ impl Session {
         self.common().alpn_protocol()
     }
 
-    /// What the peer has shown of itself: its own certificate first.
-    pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
-        self.common().peer_certificates()
+    /// Who is at the client's end, as the handshake showed.
+    pub fn identity(&self) -> TlsIdentity {
+        identity(self.common().peer_certificates(), self.server_name.as_deref())
     }
 
     /// The version that was agreed on.
@@ -220,7 +244,19 @@ impl Session {
         if self.outgoing.is_empty() {
             self.outgoing.shrink(true);
         }
-        self.batch = if gladly { (2 * self.batch).min(BATCH_MAX) } else { BATCH_MIN };
+        if gladly {
+            self.batch = (2 * self.batch).min(BATCH_MAX);
+        } else {
+            self.batch = BATCH_MIN;
+            // A slow peer keeps what it has not taken, and not a whole buffer.
+            let is_one = self.outgoing.len() <= RECORD_MAX;
+            self.outgoing.shrink(is_one);
+        }
+    }
+
+    /// How many bytes are best written at a time.
+    pub fn batch(&self) -> usize {
+        self.batch
     }
 
     /// Goes through what was received; whether data, or an end, is there to be read.
@@ -228,6 +264,9 @@ impl Session {
         loop {
             if self.has_data() || self.ended.is_some() {
                 return true;
+            }
+            if !self.is_asked() {
+                return false;
             }
             match self.step(Job::Look) {
                 Step::Waits => return false,

@@ -9,6 +9,7 @@ use std::cell::{RefCell, RefMut};
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -17,8 +18,11 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, Error, ServerConfig};
 use tokio::net::TcpStream;
 
+use crate::model::UpstreamVersion;
 use crate::net::half::{poll_recv, poll_send, try_recv, try_send};
 use crate::net::tls::session::{Ended, Session};
+use crate::net::tls::{ClientTls, ServerTls, outcome};
+use crate::observe::Handshake;
 
 /// A connection under TLS.
 pub struct TlsStream {
@@ -41,11 +45,33 @@ impl fmt::Debug for TlsStream {
 }
 
 impl TlsStream {
+    /// A client's connection; the handshake is still to be made.
+    ///
+    /// # Errors
+    /// If the listener's config cannot serve.
+    pub fn from_client(socket: TcpStream, tls: &ServerTls) -> Result<Self, HandshakeError> {
+        Ok(Self::server(socket, Arc::clone(tls.config()))?)
+    }
+
+    /// A connection to the instance at `address`, for requests of this version of HTTP or for bytes that
+    /// nobody reads; the handshake is still to be made.
+    ///
+    /// # Errors
+    /// If the pool's config cannot ask for it.
+    pub fn to_instance(
+        socket: TcpStream,
+        tls: &ClientTls,
+        address: IpAddr,
+        version: Option<UpstreamVersion>,
+    ) -> Result<Self, HandshakeError> {
+        Ok(Self::client(socket, Arc::clone(tls.config(version)), tls.name_for(address))?)
+    }
+
     /// The server's end of what comes on `socket`; the handshake is still to be made.
     ///
     /// # Errors
     /// If the config cannot serve.
-    pub fn server(socket: TcpStream, config: Arc<ServerConfig>) -> Result<Self, Error> {
+    fn server(socket: TcpStream, config: Arc<ServerConfig>) -> Result<Self, Error> {
         Ok(Self::new(socket, Session::server(config)?))
     }
 
@@ -53,7 +79,7 @@ impl TlsStream {
     ///
     /// # Errors
     /// If the config cannot ask for that name.
-    pub fn client(
+    fn client(
         socket: TcpStream,
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
@@ -334,14 +360,26 @@ fn too_much() -> io::Error {
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
     /// The peer has left.
-    #[error("the connection was closed in the handshake")]
+    #[error("the connection was closed in the TLS handshake")]
     Left,
     /// The connection broke.
-    #[error("the connection broke in the handshake: {0}")]
+    #[error("the connection broke in the TLS handshake: {0}")]
     Socket(io::Error),
     /// One of us has refused the other.
     #[error("TLS: {0}")]
-    Broken(Error),
+    Broken(#[from] Error),
+}
+
+impl HandshakeError {
+    /// As what it is counted, of a client.
+    pub fn outcome(&self) -> Handshake {
+        match self {
+            Self::Left => Handshake::ClientGone,
+            Self::Socket(error) if error.kind() == io::ErrorKind::InvalidData => Handshake::Broken,
+            Self::Socket(_) => Handshake::ClientGone,
+            Self::Broken(error) => outcome(error),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use rcgen::CertificateParams;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, HandshakeKind, RootCertStore};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConnection};
 
 use super::fixture::{Authority, Failed, Issued, file, handshake, listener, write};
 use super::*;
 use crate::model::{CertificateFiles, ClientAuth, ListenerTls, PoolTls, Protocol, TlsIdentity};
 use crate::observe::Handshake;
+
+const HTTP1_ASKED: Option<UpstreamVersion> = Some(UpstreamVersion::Http1);
+const HTTP2_ASKED: Option<UpstreamVersion> = Some(UpstreamVersion::H2);
 
 fn pool() -> PoolTls {
     PoolTls {
@@ -26,11 +29,15 @@ fn pool() -> PoolTls {
 /// A client that trusts the authority in this file, and shows a certificate if it has one.
 fn client(ca: &Path, certificate: Option<CertificateFiles>) -> Arc<ClientConfig> {
     let tls = PoolTls { ca: Some(ca.to_owned()), certificate, ..pool() };
-    Arc::clone(ClientTls::load(&tls, UpstreamVersion::Http1).expect("loads").config())
+    Arc::clone(ClientTls::load(&tls).expect("loads").config(HTTP1_ASKED))
 }
 
 fn server(tls: &ListenerTls, before: Option<&ServerTls>) -> ServerTls {
     ServerTls::load(Protocol::Https, tls, before).expect("loads")
+}
+
+fn identity_of(connection: &ServerConnection) -> TlsIdentity {
+    identity::identity(connection.peer_certificates(), connection.server_name())
 }
 
 fn faults(tls: &ListenerTls) -> Vec<String> {
@@ -84,15 +91,16 @@ fn clients_are_shown_the_certificate_of_the_name_and_kind_that_they_ask_for() {
     ] {
         let (ours, theirs) = handshake(config, server.config(), name).expect(name);
         assert_eq!(shown(&ours), der(expected).as_ref(), "{name}");
-        assert_eq!(identity(&theirs), TlsIdentity { subject: None, sni: Some(name.into()) });
+        assert_eq!(identity_of(&theirs), TlsIdentity { subject: None, sni: Some(name.into()) });
     }
     // Whoever asks for another name, or for none, gets the first and may not like it.
-    let blind = ClientTls::load(&PoolTls { verify: false, ..pool() }, UpstreamVersion::Http1);
+    let blind = ClientTls::load(&PoolTls { verify: false, ..pool() });
     let blind = blind.expect("loads");
     for name in ["nobody.net", "10.0.0.1"] {
-        let (ours, theirs) = handshake(blind.config(), server.config(), name).expect(name);
+        let (ours, theirs) =
+            handshake(blind.config(HTTP1_ASKED), server.config(), name).expect(name);
         assert_eq!(shown(&ours), der(&first).as_ref(), "{name}");
-        assert_eq!(identity(&theirs).sni.is_some(), name == "nobody.net");
+        assert_eq!(identity_of(&theirs).sni.is_some(), name == "nobody.net");
         let failed = handshake(&any, server.config(), name).expect_err("a wrong name");
         assert!(
             matches!(failed, Failed::Client(rustls::Error::InvalidCertificate(_))),
@@ -149,7 +157,7 @@ fn sessions_go_on_with_new_certificates_and_not_under_other_terms() {
     let ca = file(dir.path(), "ca.pem", authority.pem());
     let others = file(dir.path(), "other.pem", other.pem());
     let files = write(dir.path(), "a", &authority.host(&["a"]));
-    let open = listener(vec![files.clone()]);
+    let open = listener(vec![files]);
     let asks = |ca: &Path, client_auth| ListenerTls {
         client_ca: Some(ca.to_owned()),
         client_auth,
@@ -158,7 +166,7 @@ fn sessions_go_on_with_new_certificates_and_not_under_other_terms() {
     let alice = write(dir.path(), "alice", &authority.client("alice"));
     let kind = |config: &Arc<ClientConfig>, server: &ServerTls| {
         let (_, theirs) = handshake(config, server.config(), "a").expect("shakes hands");
-        (theirs.handshake_kind().expect("over"), identity(&theirs).subject)
+        (theirs.handshake_kind().expect("over"), identity_of(&theirs).subject)
     };
     let (full, resumed) = (HandshakeKind::Full, HandshakeKind::Resumed);
     for version in [&TLS12, &TLS13] {
@@ -350,7 +358,7 @@ fn certificates_end() {
     let it = server(&listener(vec![files.clone()]), None);
     let ends = 1_577_836_800;
     let certificate = Certificate { file: files.cert, ends };
-    assert_eq!(it.certificates(), [certificate.clone()], "it is shown nevertheless");
+    assert_eq!(it.certificates(), std::slice::from_ref(&certificate), "it is shown nevertheless");
     assert_eq!(certificate.left(ends - 5), Some(std::time::Duration::from_secs(5)));
     assert_eq!((certificate.left(ends), certificate.left(ends + 1)), (None, None));
 }
@@ -367,18 +375,21 @@ fn instances_are_verified() {
     let client = write(dir.path(), "client", &authority.client("tidegate"));
     let trusts = PoolTls { ca: Some(ca), certificate: Some(client), ..pool() };
     let named = PoolTls { server_name: Some("app.internal".into()), ..trusts.clone() };
-    let load = |tls: &PoolTls| ClientTls::load(tls, UpstreamVersion::H2).expect("loads");
+    let load = |tls: &PoolTls| ClientTls::load(tls).expect("loads");
     let reach = |tls: &PoolTls, ip: &str| {
         let tls = load(tls);
         let name = tls.name_for(ip.parse().expect("an address")).to_str().into_owned();
-        handshake(tls.config(), instance.config(), &name)
+        handshake(tls.config(HTTP2_ASKED), instance.config(), &name)
     };
     let (_, theirs) = reach(&trusts, "10.0.0.1").expect("its address");
-    assert_eq!(identity(&theirs), TlsIdentity { subject: Some("CN=tidegate".into()), sni: None });
+    assert_eq!(
+        identity_of(&theirs),
+        TlsIdentity { subject: Some("CN=tidegate".into()), sni: None }
+    );
     reach(&trusts, "::ffff:10.0.0.1").expect("the same");
     reach(&trusts, "::1").expect("its other address");
     let (_, theirs) = reach(&named, "10.9.9.9").expect("its name");
-    assert_eq!(identity(&theirs).sni.as_deref(), Some("app.internal"));
+    assert_eq!(identity_of(&theirs).sni.as_deref(), Some("app.internal"));
     for (tls, ip) in [
         (&trusts, "10.0.0.2"),
         (&PoolTls { server_name: Some("b".into()), ..trusts.clone() }, "10.0.0.1"),
@@ -403,17 +414,18 @@ fn instances_are_verified() {
         let (ours, _) = handshake(config, instance.config(), "10.0.0.1").expect("shakes hands");
         ours.handshake_kind().expect("over")
     };
-    assert_eq!(kind(tls.config()), HandshakeKind::Full);
-    assert_eq!(kind(tls.config()), HandshakeKind::Resumed);
-    assert_eq!(tls.config().alpn_protocols, [HTTP2]);
-    assert!(tls.bytes_config().alpn_protocols.is_empty());
+    assert_eq!(kind(tls.config(HTTP2_ASKED)), HandshakeKind::Full);
+    assert_eq!(kind(tls.config(HTTP2_ASKED)), HandshakeKind::Resumed);
+    assert_eq!(tls.config(HTTP2_ASKED).alpn_protocols, [HTTP2]);
+    assert_eq!(tls.config(HTTP1_ASKED).alpn_protocols, [HTTP1]);
+    assert!(tls.config(None).alpn_protocols.is_empty());
 
     let missing = PoolTls {
         ca: Some(dir.path().join("none.pem")),
         certificate: trusts.certificate.map(|files| CertificateFiles { key: others, ..files }),
         ..pool()
     };
-    let faults = ClientTls::load(&missing, UpstreamVersion::Http1).expect_err("has faults");
+    let faults = ClientTls::load(&missing).expect_err("has faults");
     let keys: Vec<&str> = faults.iter().map(|fault| fault.key.as_str()).collect();
     assert_eq!(keys, ["upstream_tls.ca", "upstream_tls.key"]);
 }

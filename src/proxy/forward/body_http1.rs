@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::net::half::{Incoming, Outgoing};
 use crate::net::splice::{Draught, Pipes};
+use crate::net::tls::records::Records;
 use crate::observe::meter::Odometer;
 use crate::proxy::buffer::{BUFFER_BYTES, Buffer};
 use crate::proxy::forward::body::{BodyError, BodySink, BodySource, Piece, PumpError};
@@ -327,18 +328,23 @@ impl<'a, 's> H1Sink<'a, 's> {
         mut len: u64,
         patience: &Patience<'_>,
     ) -> Result<(), PumpError> {
-        let mut piece = vec![0; BUFFER_BYTES];
         while len > 0 {
             let ready =
                 patience.wait(from.readable()).await.map_err(|e| PumpError::Source(e.into()))?;
             ready.map_err(source_broke)?;
-            let most = piece.len().min(usize::try_from(len).unwrap_or(usize::MAX));
-            match from.try_read(&mut piece[..most]) {
+            let most = self.half.stream().batch().min(usize::try_from(len).unwrap_or(usize::MAX));
+            // Whoever takes much at a time takes it soon.
+            let mut piece = match most {
+                ..=BUFFER_BYTES => Records::exactly(most),
+                _ => Records::default(),
+            };
+            match from.try_read(&mut piece.room(most)[..most]) {
                 Ok(0) => return Err(PumpError::Source(BodyError::Cut)),
                 Ok(n) => {
                     len -= n as u64;
                     patience.moved(n);
-                    self.send(&piece[..n]).await.map_err(PumpError::Sink)?;
+                    piece.fill(n);
+                    self.send(piece.filled()).await.map_err(PumpError::Sink)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(source_broke(error)),

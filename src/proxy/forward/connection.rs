@@ -9,7 +9,7 @@ use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 
 use crate::base::Ms;
-use crate::model::{Listener, Priority, Rewrite};
+use crate::model::{Listener, Priority, Rewrite, TlsIdentity};
 use crate::net::stream::Stream;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::body::{BodyError, BodySink};
@@ -85,6 +85,8 @@ pub struct Connection<'a> {
     pub client: &'a str,
     /// What the client speaks with us: `http` or `https`.
     pub scheme: &'static str,
+    /// What the client has shown of itself, where it speaks TLS.
+    pub identity: Option<&'a TlsIdentity>,
 }
 
 impl Connection<'_> {
@@ -101,7 +103,7 @@ impl Connection<'_> {
             listener,
             client: self.client,
             scheme: self.scheme,
-            client_subject: None,
+            client_subject: self.identity.and_then(|it| it.subject.as_deref()),
             trusted: listener.trusts(self.client_address),
             request_id: field
                 .map(|field| RequestId::of(head, field, &mut self.worker.entropy.borrow_mut())),

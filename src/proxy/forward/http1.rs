@@ -88,7 +88,7 @@ struct Switched {
 
 /// Serves requests until there is none to be read.
 async fn burst(visit: &Visit, stream: &mut Stream, timer: &Timer, requests: &mut u32) -> Next {
-    let Visit { worker, view, bound, guest, .. } = visit;
+    let Visit { worker, view, bound, guest, identity, .. } = visit;
     let (worker, bound): (&Worker, _) = (worker, *bound);
     let client_address = guest.client().ip();
     let mut scratch = worker.scratches.borrow();
@@ -107,7 +107,8 @@ async fn burst(visit: &Visit, stream: &mut Stream, timer: &Timer, requests: &mut
         answered: Cell::new(false),
         client_address,
         client,
-        scheme: "http",
+        scheme: if stream.plain().is_some() { "http" } else { "https" },
+        identity: identity.as_deref(),
     };
     let (mut reading, mut writing) = halves(stream);
     let mut buffer = worker.buffers.borrow();

@@ -221,9 +221,9 @@ impl Direction<'_> {
                 break;
             }
         }
-        // The second end closes both connections, which says the same. A socket that is gone already
-        // needs no end mark.
-        if !self.one_ended.replace(true) {
+        // The second end closes both connections, which says the same, but not of what is said under
+        // TLS. A socket that is gone already needs no end mark.
+        if !self.one_ended.replace(true) || to.stream().plain().is_none() {
             let _ = to.shutdown().await;
         }
         Ok(())

@@ -74,6 +74,7 @@ pub fn for_failure(reason: FailReason, queue_timeout: Duration) -> Option<Answer
         FailReason::NoInstance => later("no instance is available", turn),
         FailReason::QueueFull | FailReason::QueueTimeout => later("all instances are busy", turn),
         FailReason::Connect => answer(502, "no instance could be reached"),
+        FailReason::Tls => answer(502, "no instance agreed to TLS"),
         FailReason::ConnectTimeout => answer(504, "no instance could be reached in time"),
         FailReason::Shortage => later("no connection can be made", 1),
         FailReason::Reset => answer(502, "the instance closed the connection"),

@@ -1,7 +1,6 @@
 //! A client's TCP connection: it is connected to an instance, and then bytes go both ways, unread.
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,7 +100,7 @@ async fn reach(
     shard.offered.add(1);
     let reached = tokio::select! {
         biased;
-        reached = connect(worker, at, visit.guest.client().ip(), timer, account) => reached,
+        reached = connect(visit, client, at, timer, account) => reached,
         () = is_gone(client) => Err(FailReason::ClientGone),
     };
     match reached {
@@ -125,16 +124,21 @@ async fn is_gone(client: &Stream) {
 /// Connects to an instance, trying others where one does not answer: nothing was sent yet, so that
 /// is always safe.
 async fn connect(
-    worker: &Worker,
+    visit: &Visit,
+    client: &Stream,
     mut at: PoolAt,
-    client: IpAddr,
     timer: &Timer,
     account: &mut Account,
 ) -> Result<Reached, FailReason> {
+    let worker: &Worker = &visit.worker;
     let share = at.view().pool.retry.budget;
     worker.with_pool(at.view(), |local| local.budget.deposit(worker.timers.now(), share));
     let patience = Patience::new(timer, Duration::MAX, Ms::NEVER);
-    let hash = if at.view().pool.balance.hashes() { balance::of_client(client) } else { 0 };
+    let hash = if at.view().pool.balance.hashes() {
+        balance::of_client(visit.guest.client().ip())
+    } else {
+        0
+    };
     let (mut tried, mut avoid, mut spent) = (Vec::new(), None, 0);
     loop {
         let now = worker.timers.now();
@@ -148,12 +152,15 @@ async fn connect(
         }
         let instance = Arc::clone(lease.instance());
         let began = worker.clock.elapsed();
-        let error = match upstream::connect(&view.pool, &instance, timer).await {
+        let ends = || visit.guest.ends(|| client.local_addr());
+        let opened = upstream::open(&view.pool, view.tls.as_deref(), &instance, None, ends);
+        let opened = timer.within(view.pool.timeouts.connect, opened).await;
+        let error = match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => {
                 let took = worker.clock.elapsed().saturating_sub(began);
                 shard.connect.observe(took);
                 view.learn(&instance, now, || took);
-                return Ok((lease, Arc::clone(&view.pool), stream.into()));
+                return Ok((lease, Arc::clone(&view.pool), stream));
             }
             Err(error) => error,
         };
@@ -195,7 +202,7 @@ async fn introduce(
     instance: &mut Stream,
     timer: &Timer,
 ) -> Result<usize, Blame> {
-    if pool.upstream.proxy_protocol.is_none() {
+    if pool.upstream.proxy_protocol.is_none() || pool.upstream.tls.is_some() {
         return Ok(0);
     }
     let mut first = Vec::new();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 
 use crate::base::Ms;
+use crate::model::UpstreamVersion;
 use crate::net::half::{Incoming, Outgoing, halves};
 use crate::observe::FailReason;
 use crate::proxy::buffer::Buffer;
@@ -21,7 +22,10 @@ use crate::proxy::patience::{GaveUp, HasLeft};
 use crate::proxy::scratch::AttemptScratch;
 use crate::proxy::upstream::{self, Upstream};
 use crate::proxy::wire::http1::{HeadError, Onward, parse_response, write_request};
+use crate::proxy::wire::proxy_protocol::Ends;
 use crate::proxy::wire::{RequestHead, ResponseHead, Version, websocket};
+
+const HTTP1: Option<UpstreamVersion> = Some(UpstreamVersion::Http1);
 
 /// What comes from the instance.
 struct Reading<'a, 's> {
@@ -47,7 +51,7 @@ pub async fn attempt(
     // What is rare is boxed, here and below: the future of a request is as large as its largest branch.
     let mut upstream = match kept(attempt) {
         Some(kept) => kept,
-        None => Box::pin(connect(attempt, &|| body.has_left())).await?,
+        None => Box::pin(connect(attempt, &|| body.has_left(), || client.ends())).await?,
     };
     let reused = upstream.is_reused();
     let (mut half, mut writing) = halves(&mut upstream.stream);
@@ -108,14 +112,19 @@ fn kept(attempt: &Attempt<'_>) -> Option<Upstream> {
     kept.find(|kept| attempt.repeatable || kept.stream.is_open())
 }
 
-async fn connect(attempt: &Attempt<'_>, has_left: HasLeft<'_>) -> Result<Upstream, Failure> {
+async fn connect(
+    attempt: &Attempt<'_>,
+    has_left: HasLeft<'_>,
+    ends: impl FnOnce() -> Option<Ends>,
+) -> Result<Upstream, Failure> {
     let Attempt { connection, view, instance, .. } = attempt;
     let worker = connection.worker;
     let now = worker.timers.now();
     let began = worker.clock.elapsed();
     let limit = view.pool.timeouts.connect;
     let patience = attempt.patience(connection.timer, limit).unless(has_left);
-    let stream = match patience.wait(upstream::dial(&view.pool, instance)).await {
+    let opened = upstream::open(&view.pool, view.tls.as_deref(), instance, HTTP1, ends);
+    let stream = match patience.wait(opened).await {
         Ok(connected) => connected.map_err(Failure::Connect)?,
         Err(GaveUp::Overdue) => return Err(Failure::Overdue),
         Err(GaveUp::Unwanted) => return Err(Failure::Unwanted),
@@ -125,7 +134,7 @@ async fn connect(attempt: &Attempt<'_>, has_left: HasLeft<'_>) -> Result<Upstrea
     };
     let shard = &view.shared.meter.shards[worker.index];
     shard.connect.observe(worker.clock.elapsed().saturating_sub(began));
-    Ok(Upstream::new(stream.into(), now))
+    Ok(Upstream::new(stream, now))
 }
 
 /// Sends a body that is not all here while it listens for the response, which may come early.

@@ -30,6 +30,7 @@ use tokio::sync::oneshot;
 
 use crate::base::{Clock, Ms};
 use crate::model::{Instance, Pool, UpstreamVersion};
+use crate::net::tls::ClientTls;
 use crate::proxy::snapshot::{PoolShared, PoolView, Snapshot};
 use crate::proxy::timer::Timers;
 use crate::proxy::upstream::http2::choose::{Choice, choose};
@@ -61,6 +62,8 @@ struct Bundle {
     shared: Arc<PoolShared>,
     /// As it was configured when somebody last came.
     pool: RefCell<Arc<Pool>>,
+    /// The same of how it is spoken to.
+    tls: RefCell<Option<Arc<ClientTls>>>,
     links: RefCell<Vec<Rc<Link>>>,
     dialing: Cell<bool>,
     waiting: RefCell<VecDeque<oneshot::Sender<Granted>>>,
@@ -218,6 +221,7 @@ impl Http2Upstreams {
             instance: Arc::clone(instance),
             shared: Arc::clone(&view.shared),
             pool: RefCell::new(Arc::clone(&view.pool)),
+            tls: RefCell::new(view.tls.clone()),
             links: RefCell::default(),
             dialing: Cell::default(),
             waiting: RefCell::default(),
@@ -230,6 +234,9 @@ impl Bundle {
     fn update(&self, view: &PoolView) {
         if !Arc::ptr_eq(&view.pool, &self.pool.borrow()) {
             *self.pool.borrow_mut() = Arc::clone(&view.pool);
+        }
+        if view.tls.as_ref().map(Arc::as_ptr) != self.tls.borrow().as_ref().map(Arc::as_ptr) {
+            self.tls.borrow_mut().clone_from(&view.tls);
         }
     }
 
@@ -295,7 +302,8 @@ impl Bundle {
         let began = self.clock.elapsed();
         let pool = Arc::clone(&self.pool.borrow());
         let timer = self.timers.timer();
-        let made = establish(&pool, &self.instance, &self.timers);
+        let tls = self.tls.borrow().clone();
+        let made = establish(&pool, tls.as_deref(), &self.instance, &self.timers);
         let made = timer.within(pool.timeouts.connect, made).await;
         let (link, driver) = made.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
         let took = self.clock.elapsed().saturating_sub(began);

@@ -27,7 +27,7 @@ fn ends() -> Ends {
         verify: true,
         min_version: TlsVersion::Tls12,
     };
-    let client = ClientTls::load(&pool, UpstreamVersion::Http1).expect("loads");
+    let client = ClientTls::load(&pool).expect("loads");
     Ends { server, client: Arc::new(client) }
 }
 
@@ -43,7 +43,7 @@ async fn probed(
     let order = ProbeOrder { pool: Arc::new(Pool { health, ..Pool::clone(&order.pool) }), ..order };
     let serve = async {
         let (socket, _) = listener.accept().await.expect("a connection");
-        let tls = TlsStream::server(socket, Arc::clone(server.config())).expect("a server");
+        let tls = TlsStream::from_client(socket, server).expect("a server");
         if tls.handshake().await.is_err() {
             return;
         }

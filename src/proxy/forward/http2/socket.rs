@@ -26,6 +26,8 @@ pub struct Shared {
     pub client_address: IpAddr,
     /// The same, as text.
     pub client: String,
+    /// What the client speaks with us: `http` or `https`.
+    pub scheme: &'static str,
     stream: RefCell<Stream>,
     counts: RefCell<Flood>,
     flood: Cell<Option<FloodKind>>,
@@ -42,6 +44,7 @@ impl Shared {
         Rc::new(Self {
             client_address,
             client: client_address.to_canonical().to_string(),
+            scheme: if stream.plain().is_some() { "http" } else { "https" },
             visit,
             stream: RefCell::new(stream),
             counts: RefCell::default(),

@@ -124,7 +124,7 @@ fn connection<'a>(
     shared: &'a Shared,
     (timer, body_timer): (&'a Timer, &'a Timer),
 ) -> Connection<'a> {
-    let Visit { worker, view, bound, guest, .. } = &shared.visit;
+    let Visit { worker, view, bound, guest, identity, .. } = &shared.visit;
     Connection {
         worker,
         listener: view,
@@ -135,8 +135,8 @@ fn connection<'a>(
         answered: Cell::new(false),
         client_address: shared.client_address,
         client: &shared.client,
-        scheme: "http",
-        answered: Cell::new(false),
+        scheme: shared.scheme,
+        identity: identity.as_deref(),
     }
 }
 

@@ -22,9 +22,10 @@ use h2::{Ping, PingPong};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::base::Ms;
-use crate::model::{Instance, Pool};
+use crate::model::{Instance, Pool, UpstreamVersion};
 use crate::net::half::halves;
 use crate::net::stream::Stream;
+use crate::net::tls::ClientTls;
 use crate::proxy::timer::Timers;
 use crate::proxy::upstream;
 use crate::proxy::upstream::http2::STREAMS_MAX;
@@ -250,10 +251,12 @@ fn limit(connection: &client::Connection<Wire, Bytes>) -> u32 {
 /// What the kernel says; `InvalidData` from an instance that does not speak HTTP/2.
 pub async fn establish(
     pool: &Pool,
+    tls: Option<&ClientTls>,
     instance: &Instance,
     timers: &Timers,
 ) -> io::Result<(Rc<Link>, Driver)> {
-    let stream = Stream::from(upstream::dial(pool, instance).await?);
+    let version = Some(UpstreamVersion::H2);
+    let stream = upstream::open(pool, tls, instance, version, || None).await?;
     let pulse = Rc::<Pulse>::default();
     let wire = Wire { stream, pulse: Rc::clone(&pulse) };
     let shaken: Result<(SendRequest<Bytes>, _), _> = client::Builder::new()
