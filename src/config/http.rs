@@ -139,31 +139,46 @@ impl Printed for FieldName {
     }
 }
 
+/// The name of a field that tidegate fills in itself, in lower case.
+fn own_field(value: &DeValue<'_>, example: &str) -> Result<String, Wrong> {
+    /// Fields that it writes with a meaning of their own.
+    const TAKEN: [&str; 6] =
+        ["forwarded", "host", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+    let FieldName(name) = FieldName::parse(value)?;
+    if TAKEN.contains(&name.as_str()) {
+        let hint = format!("write a name of its own, such as {example:?}");
+        return Err(wrong_but(format!("{name} says something else"), hint));
+    }
+    Ok(name)
+}
+
 /// The field that carries the request id, in lower case.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RequestIdField(pub String);
 
 impl Scalar for RequestIdField {
     fn parse(value: &DeValue<'_>) -> Result<Self, Wrong> {
-        /// Fields that tidegate writes with a meaning of their own.
-        const TAKEN: [&str; 6] = [
-            "forwarded",
-            "host",
-            "via",
-            "x-forwarded-for",
-            "x-forwarded-host",
-            "x-forwarded-proto",
-        ];
-        let FieldName(name) = FieldName::parse(value)?;
-        if TAKEN.contains(&name.as_str()) {
-            let problem = format!("{name} says something else");
-            return Err(wrong_but(problem, "write a name of its own, such as \"x-request-id\""));
-        }
-        Ok(Self(name))
+        own_field(value, "x-request-id").map(Self)
     }
 }
 
 impl Printed for RequestIdField {
+    fn print(&self) -> String {
+        self.0.print()
+    }
+}
+
+/// The field that tells of a client whose certificate was verified, in lower case.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SubjectField(pub String);
+
+impl Scalar for SubjectField {
+    fn parse(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        own_field(value, "x-client-subject").map(Self)
+    }
+}
+
+impl Printed for SubjectField {
     fn print(&self) -> String {
         self.0.print()
     }

@@ -1,6 +1,9 @@
 //! Keys and words of features that are not built yet: known, and refused with a sentence that says
 //! so. Whoever builds a feature takes its lines out of [`LATER`].
 
+use crate::config::Config;
+use crate::model::UpstreamVersion;
+
 /// What of a key is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Refused {
@@ -8,24 +11,17 @@ enum Refused {
     Key,
     /// This word; other values of the key are read as usual.
     Word(&'static str),
-    /// Every value but this one, which is what happens anyway.
-    AllBut(&'static str),
 }
 
-use Refused::{AllBut, Key, Word};
+use Refused::{Key, Word};
 
 /// Path of the key without names, what of it is refused, and what it comes with.
 const LATER: &[(&str, Refused, &str)] = &[
     ("node.zone", Word("auto"), "the cloud's metadata service"),
     ("admin.tls", Key, "TLS"),
-    ("listener.protocol", Word("https"), "TLS"),
-    ("listener.protocol", Word("tls"), "TLS"),
     ("listener.protocol", Word("tls-passthrough"), "TLS"),
     ("listener.protocol", Word("udp"), "UDP"),
-    ("listener.tls", Key, "TLS"),
     ("pool.hash", Word("sni"), "TLS"),
-    ("pool.upstream", AllBut("http1"), "HTTP/2"),
-    ("pool.upstream_tls", Key, "TLS to instances"),
     ("pool.health.type", Word("https"), "TLS"),
     ("pool.health.type", Word("tls"), "TLS"),
     ("pool.provisioner.kind", Word("exec"), "the exec provisioner"),
@@ -40,31 +36,33 @@ pub fn sentence(feature: &str) -> String {
     format!("not available in this version yet (comes with {feature})")
 }
 
+/// What a right configuration asks for that nothing serves yet.
+pub fn unserved(config: &Config) -> Option<String> {
+    let listener = config.listeners.iter().find(|listener| listener.tls.is_some());
+    let tls = config.pools.iter().find(|pool| pool.upstream.tls.is_some());
+    let version = config.pools.iter().find(|it| it.upstream.version == UpstreamVersion::H2);
+    let listener = listener.map(|it| (format!("protocol of listener {}", it.id), "TLS"));
+    let tls = tls.map(|it| (format!("pool.{}.upstream_tls", it.id), "TLS to instances"));
+    let version = version.map(|it| (format!("pool.{}.upstream", it.id), "HTTP/2"));
+    let (key, feature) = listener.or(tls).or(version)?;
+    Some(format!("{key} is {}", sentence(feature)))
+}
+
 /// What is to be said of a key that no reader asked for.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// Its value is the only one there is: nothing.
-    Accepted,
     /// The key is refused, with this problem.
-    RefusedKey(String),
-    /// Its value is refused, with this problem and hint.
-    RefusedValue(String, String),
+    Refused(String),
     /// It is a table of which only keys are known; look at those.
     Table,
     /// Nobody knows the key.
     Unknown,
 }
 
-/// Judges a key that no reader asked for. `text` is its value if that is a string.
-pub fn judge_key(schema: &str, text: Option<&str>) -> Verdict {
+/// Judges a key that no reader asked for.
+pub fn judge_key(schema: &str) -> Verdict {
     match LATER.iter().find(|(key, ..)| *key == schema) {
-        Some((_, Key, feature)) => Verdict::RefusedKey(sentence(feature)),
-        Some((_, AllBut(word), _)) if text == Some(*word) => Verdict::Accepted,
-        Some((_, AllBut(word), feature)) => {
-            let refused = text.map_or(format!("anything but {word:?}"), |text| format!("{text:?}"));
-            let problem = format!("{refused} is {}", sentence(feature));
-            Verdict::RefusedValue(problem, format!("leave it out or write {word:?}"))
-        }
+        Some((_, Key, feature)) => Verdict::Refused(sentence(feature)),
         Some((_, Word(_), _)) => Verdict::Unknown,
         None if keys_in(schema).next().is_some() => Verdict::Table,
         None => Verdict::Unknown,
@@ -82,7 +80,7 @@ pub fn judge_word(schema: &str, word: &str) -> Option<String> {
 pub fn words_of(schema: &str) -> impl Iterator<Item = &'static str> {
     LATER.iter().filter(move |(key, ..)| *key == schema).filter_map(|(_, what, _)| match what {
         Word(word) => Some(*word),
-        Key | AllBut(_) => None,
+        Key => None,
     })
 }
 
@@ -100,7 +98,7 @@ pub fn all() -> impl Iterator<Item = (&'static str, Option<&'static str>, String
     LATER.iter().map(|(key, what, feature)| {
         let word = match what {
             Word(word) => Some(*word),
-            Key | AllBut(_) => None,
+            Key => None,
         };
         (*key, word, sentence(feature))
     })

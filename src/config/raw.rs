@@ -16,19 +16,20 @@ use crate::config::fault::Place;
 use crate::config::health::{BodyText, Host, Statuses};
 use crate::config::http::{
     ErrorStatus, FieldName, FieldValue, Fields, Location, MediaType, Method, RedirectStatus,
-    RequestIdField,
+    RequestIdField, SubjectField,
 };
 use crate::config::read::{At, Entry, Field, Given, List, Map, State, Table};
 use crate::config::scalar::{CheckKind, Period, Positive, ProvisionerKind, Rate, Workers};
 use crate::config::scaling::{Growth, Threshold};
-use crate::config::text::{Address, Bind, Name, Network, Port, Source, UrlPath};
+use crate::config::text::{Address, Bind, Name, Network, Port, ServerName, Source, UrlPath};
 use crate::config::zones::Level;
 use crate::config::{AccessTo, AdminBind, LogFormat};
 use crate::model::rule::{Change, Metric, Operator, Statistic};
 use crate::model::{
-    Balance, ConnectMethod, ForwardedStyle, HashKey, HostPattern, Limit, ListenerLimits, Order,
-    Prediction, Priority, Protocol, ProxyHeader, ProxyVersion, Resizing, ScalingMode, Standby,
-    StopPolicy, ZoneBalance, ZoneMode, ZoneRedundancy,
+    Balance, ClientAuth, ConnectMethod, ForwardedStyle, HashKey, HostPattern, Limit,
+    ListenerLimits, Order, Prediction, Priority, Protocol, ProxyHeader, ProxyVersion, Resizing,
+    ScalingMode, Standby, StopPolicy, TlsVersion, UpstreamVersion, ZoneBalance, ZoneMode,
+    ZoneRedundancy,
 };
 
 /// The least and the most bytes of a request head that may be configured.
@@ -137,6 +138,7 @@ tables! {
         name: Given<Name>,
         bind: Given<List<Bind>>,
         protocol: Given<Protocol>,
+        tls: ListenerTls,
         pool: Given<String>,
         timeouts: ListenerTimeouts,
         limits: Limits,
@@ -147,6 +149,23 @@ tables! {
         connect: Given<ConnectMethod>,
         tcp: Tcp,
         errors: Given<Map<ErrorStatus, PathBuf>>,
+    }
+
+    /// `tls` of a listener.
+    ListenerTls {
+        table: Whole,
+        certificates: Given<Vec<Certificate>>,
+        client_ca: Given<PathBuf>,
+        client_auth: Given<ClientAuth>,
+        client_subject: Given<SubjectField>,
+        min_version: Given<TlsVersion>,
+    }
+
+    /// An element of `certificates`.
+    Certificate {
+        cert: Given<PathBuf>,
+        key: Given<PathBuf>,
+        ocsp: Given<PathBuf>,
     }
 
     /// `timeouts` of a listener.
@@ -227,6 +246,8 @@ tables! {
         timeouts: PoolTimeouts,
         retry: Retry,
         keep_alive: KeepAlive,
+        upstream: Given<UpstreamVersion>,
+        upstream_tls: UpstreamTls,
         source: Given<Source>,
         tcp: Tcp,
         proxy_protocol: Given<Option<ProxyVersion>>,
@@ -275,6 +296,17 @@ tables! {
         max: Given<u32>,
         age: Given<Period>,
         requests: Given<Limit>,
+    }
+
+    /// `upstream_tls` of a pool.
+    UpstreamTls {
+        table: Whole,
+        ca: Given<PathBuf>,
+        server_name: Given<ServerName>,
+        cert: Given<PathBuf>,
+        key: Given<PathBuf>,
+        verify: Given<bool>,
+        min_version: Given<TlsVersion>,
     }
 
     /// `retry` of a pool.
@@ -470,10 +502,11 @@ pub struct Defaults {
 pub type ErrorFile = Entry<ErrorStatus, PathBuf>;
 
 /// What `[defaults]` refuses, and what to do instead.
-const NOT_INHERITED: [(&str, &str); 10] = [
+const NOT_INHERITED: [(&str, &str); 11] = [
     ("name", "each has its own"),
     ("bind", "each has its own"),
     ("instances", "each has its own"),
+    ("tls", "write it in [[listener]]"),
     (
         "proxy_protocol",
         "listeners read it and pools write it: say which is meant, in [[listener]] or [pool.NAME]",

@@ -234,14 +234,9 @@ fn judge(
         }
         let path = join(path, name);
         let children: Vec<String> = schemas.iter().map(|schema| join(schema, name)).collect();
-        let verdict =
-            children.iter().map(|child| later::judge_key(child, value.get_ref().as_str()));
-        match verdict.into_iter().find(|verdict| *verdict != Verdict::Unknown) {
-            Some(Verdict::Accepted) => {}
-            Some(Verdict::RefusedKey(problem)) => sink.add(key.span().start, &path, problem, None),
-            Some(Verdict::RefusedValue(problem, hint)) => {
-                sink.add(value.span().start, &path, problem, Some(hint));
-            }
+        let mut verdicts = children.iter().map(|child| later::judge_key(child));
+        match verdicts.find(|verdict| *verdict != Verdict::Unknown) {
+            Some(Verdict::Refused(problem)) => sink.add(key.span().start, &path, problem, None),
             Some(Verdict::Table) => {
                 let children: Vec<&str> = children.iter().map(String::as_str).collect();
                 match value.get_ref() {

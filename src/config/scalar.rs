@@ -13,9 +13,9 @@ use crate::config::LogFormat;
 use crate::config::fault::did_you_mean;
 use crate::model::rule::{Metric, Operator, Statistic};
 use crate::model::{
-    Balance, ConnectMethod, ForwardedStyle, Limit, Order, Prediction, Priority, Protocol,
-    ProxyHeader, ProxyVersion, Resizing, ScalingMode, StopPolicy, ZoneBalance, ZoneMode,
-    ZoneRedundancy,
+    Balance, ClientAuth, ConnectMethod, ForwardedStyle, Limit, Order, Prediction, Priority,
+    Protocol, ProxyHeader, ProxyVersion, Resizing, ScalingMode, StopPolicy, TlsVersion,
+    UpstreamVersion, ZoneBalance, ZoneMode, ZoneRedundancy,
 };
 
 /// What is wrong with a value.
@@ -176,7 +176,15 @@ words! {
         "trace" => Self::TRACE,
     }
     LogFormat { "text" => Self::Text, "json" => Self::Json, "common" => Self::Common }
-    Protocol { "http" => Self::Http, "tcp" => Self::Tcp }
+    Protocol {
+        "http" => Self::Http,
+        "https" => Self::Https,
+        "tcp" => Self::Tcp,
+        "tls" => Self::Tls,
+    }
+    ClientAuth { "required" => Self::Required, "optional" => Self::Optional }
+    TlsVersion { "1.2" => Self::Tls12, "1.3" => Self::Tls13 }
+    UpstreamVersion { "http1" => Self::Http1, "h2" => Self::H2 }
     Balance {
         "round-robin" => Self::RoundRobin,
         "least-request" => Self::LeastRequest,
@@ -312,6 +320,21 @@ pub fn share(value: &DeValue<'_>, example: &str, most: Share) -> Result<Share, W
 impl Printed for Share {
     fn print(&self) -> String {
         quoted(self)
+    }
+}
+
+impl Scalar for bool {
+    fn parse(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        match value {
+            DeValue::Boolean(is) => Ok(*is),
+            other => Err(wrong(format!("must be true or false, not {}", type_of(other)))),
+        }
+    }
+}
+
+impl Printed for bool {
+    fn print(&self) -> String {
+        self.to_string()
     }
 }
 

@@ -84,6 +84,41 @@ impl Printed for PathBuf {
     }
 }
 
+/// Whom a certificate is for: a DNS name or an IP address.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServerName(pub String);
+
+impl Scalar for ServerName {
+    fn parse(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let name = text(value, "a name such as \"app.internal\"")?;
+        // RFC 1123 §2.1, and the underscore that is found in the wild.
+        let is_label = |label: &str| {
+            let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+            (1..=63).contains(&label.len())
+                && label.bytes().all(inner)
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        let is_dns = name.len() <= 253
+            && name.split('.').all(is_label)
+            && !name.split('.').next_back().is_some_and(|l| l.bytes().all(|b| b.is_ascii_digit()));
+        if !is_dns && name.parse::<IpAddr>().is_err() {
+            let hint = "write it like \"app.internal\", without a port or a wildcard";
+            return Err(wrong_but(
+                format!("{name:?} is neither a DNS name nor an IP address"),
+                hint,
+            ));
+        }
+        Ok(Self(name.to_ascii_lowercase()))
+    }
+}
+
+impl Printed for ServerName {
+    fn print(&self) -> String {
+        self.0.print()
+    }
+}
+
 /// A port that something can listen on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Port(pub u16);

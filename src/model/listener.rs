@@ -10,14 +10,19 @@ use ipnet::IpNet;
 use crate::base::{ListenerId, PoolId};
 use crate::model::pool::Limit;
 use crate::model::socket::SocketOptions;
+use crate::model::tls::ListenerTls;
 
 /// What a listener speaks with its clients.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Protocol {
-    /// HTTP/1.1.
+    /// HTTP.
     Http,
+    /// HTTP within TLS.
+    Https,
     /// Bytes both ways, unread.
     Tcp,
+    /// The same within TLS, which ends here.
+    Tls,
 }
 
 impl Protocol {
@@ -25,8 +30,20 @@ impl Protocol {
     pub fn word(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Https => "https",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
         }
+    }
+
+    /// Whether requests are read; otherwise bytes are forwarded.
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Https)
+    }
+
+    /// Whether TLS ends here.
+    pub fn has_tls(self) -> bool {
+        matches!(self, Self::Https | Self::Tls)
     }
 }
 
@@ -174,6 +191,8 @@ pub struct Listener {
     pub bind: Vec<SocketAddr>,
     /// What it speaks.
     pub protocol: Protocol,
+    /// How it speaks TLS; `Some` exactly when its protocol has it.
+    pub tls: Option<Arc<ListenerTls>>,
     /// Where traffic goes that no route matches; `None` answers 404 then.
     pub pool: Option<PoolId>,
     /// How long clients may take.
@@ -188,6 +207,9 @@ pub struct Listener {
     pub forwarded: ForwardedStyle,
     /// The field (in lower case) that carries the request id; `None` makes none.
     pub request_id: Option<String>,
+    /// The fields (in lower case) by which any listener of the config tells instances of verified
+    /// clients. What clients send of that name passes nowhere.
+    pub client_subjects: Arc<[String]>,
     /// What becomes of CONNECT requests.
     pub connect: ConnectMethod,
     /// Options of its connections' sockets.

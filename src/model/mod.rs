@@ -26,6 +26,7 @@ pub mod schedule;
 pub mod sight;
 pub mod socket;
 pub mod standing;
+pub mod tls;
 pub mod zones;
 
 pub use affinity::{Affinity, HashKey, Sticky};
@@ -42,7 +43,7 @@ pub use outlier::Outlier;
 pub use pool::{
     AgentCheck, Balance, GrpcCheck, Health as HealthSettings, HealthCheck, HttpCheck, KeepAlive,
     Limit, Pool, PoolTimeouts, ProcessSettings, Provisioning, ProxyVersion, Retry, StaticInstance,
-    StopPolicy, UpstreamSettings,
+    StopPolicy, UpstreamSettings, UpstreamVersion,
 };
 pub use queue::{Order, Priority, Queue};
 pub use rewrite::{FieldEdits, Part, Rewrite, Template, TemplateError, Variable};
@@ -57,4 +58,5 @@ pub use schedule::{Schedule, When};
 pub use sight::{AgentReport, Sight};
 pub use socket::SocketOptions;
 pub use standing::{Admin, Health, Life, Standing};
+pub use tls::{CertificateFiles, ClientAuth, ListenerTls, PoolTls, TlsIdentity, TlsVersion};
 pub use zones::{Evacuation, Tier, TrafficPlan, ZoneMode, ZoneRow, ZoneState, Zones};

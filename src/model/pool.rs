@@ -14,6 +14,7 @@ use crate::model::queue::Queue;
 use crate::model::rewrite::Rewrite;
 use crate::model::scaling::Scaling;
 use crate::model::socket::SocketOptions;
+use crate::model::tls::PoolTls;
 use crate::model::zones::Zones;
 
 /// How an instance is picked.
@@ -308,6 +309,26 @@ impl ProxyVersion {
     }
 }
 
+/// Which version of HTTP instances are asked by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum UpstreamVersion {
+    /// HTTP/1.1: a request at a time on each connection.
+    #[default]
+    Http1,
+    /// HTTP/2: many.
+    H2,
+}
+
+impl UpstreamVersion {
+    /// As it is written in the config.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::H2 => "h2",
+        }
+    }
+}
+
 /// Connections to instances that are kept from one request to the next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeepAlive {
@@ -328,6 +349,10 @@ impl Default for KeepAlive {
 /// How instances are connected to, and what they are told.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct UpstreamSettings {
+    /// What is spoken to them where requests are read.
+    pub version: UpstreamVersion,
+    /// How it is spoken by TLS; `None` for plain connections.
+    pub tls: Option<Arc<PoolTls>>,
     /// Connections that are kept.
     pub keep_alive: KeepAlive,
     /// The address that connections come from; `None` leaves it to the kernel.

@@ -183,6 +183,8 @@ fn serve(mut visit: Visit, mut stream: Stream, announced: bool) -> impl Future<O
         match visit.view.listener.protocol {
             Protocol::Http => http1::serve(&visit, &mut stream).await,
             Protocol::Tcp => Box::pin(tcp::serve(&visit, stream)).await,
+            // No config with these is loaded.
+            Protocol::Https | Protocol::Tls => {}
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::config::affinity::MaxLoad;
 use crate::config::bound::{OrOff, OrSession};
 use crate::config::raw;
 use crate::config::read::Given;
-use crate::model::{Affinity, Balance, HashKey, Listener, Protocol, Sticky};
+use crate::model::{Affinity, Balance, HashKey, Listener, Sticky};
 
 use super::Compiler;
 
@@ -49,11 +49,12 @@ impl Compiler<'_> {
         pool: &str,
     ) {
         let is_before = |it: &&Listener| {
-            it.protocol == Protocol::Tcp && it.pool.as_ref().is_some_and(|id| id.as_str() == pool)
+            !it.protocol.is_http() && it.pool.as_ref().is_some_and(|id| id.as_str() == pool)
         };
-        let Some(Listener { id, .. }) = listeners.iter().find(is_before) else { return };
+        let Some(Listener { id, protocol, .. }) = listeners.iter().find(is_before) else { return };
         let problem = |what: &str| {
-            format!("{what}, and the tcp listener {id}, which leads to {pool}, reads none")
+            let word = protocol.word();
+            format!("{what}, and the {word} listener {id}, which leads to {pool}, reads none")
         };
         let hash = if raw.hash.is_present() { &raw.hash } else { &base.hash };
         if balance.hashes() && hash.value().is_some_and(|key| *key != HashKey::ClientAddress) {

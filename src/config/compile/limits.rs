@@ -27,7 +27,7 @@ impl Compiler<'_> {
             ),
             ..built_in
         };
-        if protocol == Protocol::Http {
+        if protocol.is_http() {
             self.message_limits(&mut limits, raw, base);
         }
         limits
@@ -71,10 +71,11 @@ impl Compiler<'_> {
         limits.requests = self.pick(&raw.requests, &base.requests, limits.requests);
     }
 
-    /// Notes a fault for every key of a tcp listener that is about messages.
-    pub(super) fn http_only(&self, raw: &raw::Listener) {
+    /// Notes a fault for every key of a tcp or tls listener that is about messages.
+    pub(super) fn http_only(&self, raw: &raw::Listener, protocol: Protocol) {
+        let word = protocol.word();
         let limits = &raw.limits;
-        let written: [Option<(Place, &str)>; 10] = [
+        let written: [Option<(Place, &str)>; 11] = [
             limits.head.written(),
             limits.fields.written(),
             limits.target.written(),
@@ -85,9 +86,11 @@ impl Compiler<'_> {
             raw.request_id.written(),
             raw.connect.written(),
             raw.errors.written(),
+            raw.tls.client_subject.written(),
         ];
         for (place, key) in written.into_iter().flatten() {
-            let problem = "is for http listeners: a tcp listener does not read what it forwards";
+            let problem =
+                format!("is for http listeners: a {word} listener does not read what it forwards");
             self.fault(place, key, problem, "leave it out");
         }
     }

@@ -54,6 +54,7 @@ impl Compiler<'_> {
             }
             listeners.push(listener);
         }
+        self.guard_subjects(file, &mut listeners);
         listeners
     }
 
@@ -69,6 +70,7 @@ impl Compiler<'_> {
         self.choose(&raw.name, None, known_as.clone().map(Name));
         let binds = self.required(&raw.bind, None, "write it like bind = \"0.0.0.0:8080\"");
         let protocol = self.pick(&raw.protocol, &base.protocol, Protocol::Http);
+        let tls = self.listener_tls(raw, base, protocol);
         let pool = self.listener_pool(file, raw, protocol);
         let timeouts = self.listener_timeouts(&raw.timeouts, &base.timeouts);
         let limits = self.limits(&raw.limits, &base.limits, protocol);
@@ -87,6 +89,7 @@ impl Compiler<'_> {
             id,
             bind,
             protocol,
+            tls,
             pool,
             timeouts,
             limits,
@@ -94,6 +97,7 @@ impl Compiler<'_> {
             proxy_protocol,
             forwarded: messages.forwarded,
             request_id: messages.request_id,
+            client_subjects: Arc::default(),
             connect: messages.connect,
             socket,
             errors: Arc::new(messages.errors),
@@ -131,17 +135,15 @@ impl Compiler<'_> {
             let is_this = |route: &raw::Route| route.listener.value() == name.as_ref();
             let routed = name.is_none() || file.routes.items().iter().any(is_this);
             let place = raw.table.place;
-            match protocol {
-                Protocol::Tcp => {
-                    let problem = "is missing: a tcp listener forwards all it gets to one pool";
-                    self.fault(place, &raw.pool.key, problem, "add pool = \"NAME\"");
-                }
-                Protocol::Http if !routed => {
-                    let problem = "is missing, and no route is for this listener";
-                    let hint = "add pool = \"NAME\", or a [[route]] with this listener";
-                    self.fault(place, &raw.pool.key, problem, hint);
-                }
-                Protocol::Http => {}
+            let word = protocol.word();
+            if !protocol.is_http() {
+                let problem =
+                    format!("is missing: a {word} listener forwards all it gets to one pool");
+                self.fault(place, &raw.pool.key, problem, "add pool = \"NAME\"");
+            } else if !routed {
+                let problem = "is missing, and no route is for this listener";
+                let hint = "add pool = \"NAME\", or a [[route]] with this listener";
+                self.fault(place, &raw.pool.key, problem, hint);
             }
         }
         pool.map(|pool| PoolId::new(pool.value))
@@ -154,8 +156,8 @@ impl Compiler<'_> {
         base: &raw::Listener,
         protocol: Protocol,
     ) -> Messages {
-        if protocol == Protocol::Tcp {
-            self.http_only(raw);
+        if !protocol.is_http() {
+            self.http_only(raw, protocol);
             return Messages::default();
         }
         let request_id = OrOff(Some(RequestIdField("x-request-id".into())));

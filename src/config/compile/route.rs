@@ -6,7 +6,7 @@ use crate::base::ListenerId;
 use crate::config::raw::{self, File};
 use crate::config::read::State;
 use crate::config::text::UrlPath;
-use crate::model::{Action, HostPattern, Priority, Protocol, Route};
+use crate::model::{Action, HostPattern, Priority, Route};
 
 use super::{Chosen, Compiler};
 
@@ -102,9 +102,10 @@ impl Compiler<'_> {
             State::Wrong => None,
             State::Is(protocol) => Some(protocol),
         });
-        if protocol == Some(&Protocol::Tcp) {
+        if let Some(protocol) = protocol.filter(|protocol| !protocol.is_http()) {
+            let word = protocol.word();
             let problem =
-                format!("the listener {:?} speaks tcp, which has no routes", listener.value);
+                format!("the listener {:?} speaks {word}, which has no routes", listener.value);
             self.fault(listener.place, &listener.key, problem, "routes are for http listeners");
         }
     }

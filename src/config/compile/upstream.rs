@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::config::raw;
 use crate::config::scalar::Period;
-use crate::model::{KeepAlive, Provisioning, StaticInstance, UpstreamSettings};
+use crate::model::{KeepAlive, Provisioning, StaticInstance, UpstreamSettings, UpstreamVersion};
 
 use super::{Compiler, first_written};
 
@@ -12,7 +12,18 @@ impl Compiler<'_> {
     pub(super) fn upstream(&mut self, raw: &raw::Pool, base: &raw::Pool) -> UpstreamSettings {
         let built_in = KeepAlive::default();
         let (own, inherited) = (&raw.keep_alive, &base.keep_alive);
+        let version = self.pick(&raw.upstream, &base.upstream, UpstreamVersion::Http1);
+        let tls = self.pool_tls(&raw.upstream_tls, &base.upstream_tls);
+        let proxy_protocol = self.own(&raw.proxy_protocol, None);
+        if let Some(header) = proxy_protocol.filter(|_| version == UpstreamVersion::H2) {
+            let problem =
+                format!("{:?} tells of one client, and h2 shares connections", header.word());
+            let given = &raw.proxy_protocol;
+            self.fault(given.place, &given.key, problem, "write \"off\", or upstream = \"http1\"");
+        }
         UpstreamSettings {
+            version,
+            tls,
             keep_alive: KeepAlive {
                 max: self.pick(&own.max, &inherited.max, built_in.max),
                 age: self.pick(&own.age, &inherited.age, Period(built_in.age)).0,
@@ -20,7 +31,7 @@ impl Compiler<'_> {
             },
             source: self.choose(&raw.source, Some(&base.source), None).map(|it| it.value.0),
             socket: self.socket(&raw.tcp, &base.tcp),
-            proxy_protocol: self.own(&raw.proxy_protocol, None),
+            proxy_protocol,
             rewrite: self.rewrite(&raw.edits.0),
         }
     }

@@ -1,7 +1,7 @@
 //! Keys of features that are not built yet are known, and refused in words.
 
-use super::{LISTENER, POOL, check_pool, faults_of, good};
-use crate::config::later;
+use super::{LISTENER, POOL, faults_of, good};
+use crate::config::{later, load};
 
 #[test]
 fn every_key_for_later_is_refused() {
@@ -44,14 +44,22 @@ fn every_key_for_later_is_refused() {
 }
 
 #[test]
-fn the_only_word_there_is_is_accepted() {
-    good(&format!(
-        "log.access = \"off\"\n{LISTENER}proxy_protocol = \"off\"\n{POOL}upstream = \"http1\"\n"
-    ));
-    check_pool(
-        "[pool.web.upstream_tls]\nfoo = 1",
-        &[
-            "7:11: pool.web.upstream_tls: not available in this version yet (comes with TLS to instances)",
-        ],
+fn what_is_right_and_not_served_is_refused_too() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("t.toml");
+    let https = LISTENER.replace(
+        "pool =",
+        "protocol = \"https\"\ntls.certificates = [{ cert = \"a.pem\", key = \"a.key\" }]\npool =",
     );
+    for (text, expected) in [
+        (format!("{https}{POOL}"), "protocol of listener 127.0.0.1:80"),
+        (format!("{LISTENER}{POOL}upstream_tls = {{}}\n"), "pool.web.upstream_tls"),
+        (format!("{LISTENER}{POOL}upstream = \"h2\"\n"), "pool.web.upstream"),
+    ] {
+        good(&text);
+        std::fs::write(&path, &text).expect("written");
+        let faults = load(&path).expect_err("refused").to_string();
+        let sentence = format!("{expected} is not available in this version yet");
+        assert!(faults.contains(&sentence), "{faults}");
+    }
 }

@@ -11,6 +11,7 @@ mod outlier;
 mod reference;
 mod rewrites;
 mod scaling;
+mod tls;
 mod upstreams;
 mod values;
 mod zones;

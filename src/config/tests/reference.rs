@@ -98,7 +98,7 @@ fn it_has_every_key() {
 fn it_is_right_with_and_without_its_examples() {
     good(REFERENCE);
     let config = good(&with_examples()).config;
-    assert_eq!((config.listeners.len(), config.pools.len()), (2, 3));
+    assert_eq!((config.listeners.len(), config.pools.len()), (3, 3));
     assert!(config.listeners[0].errors.contains_key(&503), "it has the examples");
 }
 

@@ -355,11 +355,11 @@ impl<'s> Responder for H1Responder<'_, 's> {
         overdue_at: Ms,
     ) -> Self::Sink<'_> {
         let body = match (head.body, self.version) {
-            (BodyLength::Chunked | BodyLength::UntilClose, Version::Http11) => BodyLength::Chunked,
             (BodyLength::Chunked | BodyLength::UntilClose, Version::Http10) => {
                 (self.keep_alive, self.ends_by_close) = (false, true);
                 BodyLength::UntilClose
             }
+            (BodyLength::Chunked | BodyLength::UntilClose, _) => BodyLength::Chunked,
             (known, _) => known,
         };
         write_response(head, body, self.keep_alive, facts, pool, self.out);

@@ -7,6 +7,7 @@
 
 pub mod body;
 pub mod body_http1;
+pub mod body_http2;
 pub mod connection;
 pub mod exchange;
 pub mod http1;

@@ -17,6 +17,7 @@ const STOPPED: &str = "stopped";
 /// without `head` the request could not be read.
 pub fn tell(visit: &Visit, client: &str, head: Option<&RequestHead>, account: &mut Account) {
     let protocol = match head.map(|head| head.version) {
+        Some(Version::Http2) => "HTTP/2.0",
         Some(Version::Http11) => "HTTP/1.1",
         Some(Version::Http10) => "HTTP/1.0",
         None => "http",

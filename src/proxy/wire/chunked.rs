@@ -15,10 +15,10 @@ const LINE_MAX: usize = 256;
 const EXTENSIONS_MAX: u64 = 8 * 1024;
 
 /// Longest trailer section.
-const TRAILERS_MAX: usize = 8 * 1024;
+pub const TRAILERS_MAX: usize = 8 * 1024;
 
 /// Most trailer fields.
-const TRAILER_FIELDS_MAX: usize = 32;
+pub const TRAILER_FIELDS_MAX: usize = 32;
 
 /// What is wrong with a chunked body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -297,7 +297,7 @@ impl Trailers {
 /// Whether a field may stand in a trailer section: not if it decides about framing, routing,
 /// authentication, the request as a whole, or how the content is to be understood (RFC 9110 §6.5.1).
 /// A recipient that merges it into the head would act on what nobody has checked.
-fn may_trail(name: &[u8]) -> bool {
+pub fn may_trail(name: &[u8]) -> bool {
     const NOT: [&str; 36] = [
         "age",
         "authorization",

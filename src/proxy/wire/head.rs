@@ -66,6 +66,8 @@ pub enum Version {
     /// HTTP/1.1.
     #[default]
     Http11,
+    /// HTTP/2: bodies have frames of their own, and nothing in a head speaks of the connection.
+    Http2,
 }
 
 /// How long a body is.

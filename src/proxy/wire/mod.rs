@@ -11,6 +11,7 @@ pub mod chunked;
 pub mod date;
 pub mod head;
 pub mod http1;
+pub mod http2;
 mod line;
 
 // Probes write it too, and they know nothing of this room.

@@ -109,7 +109,7 @@ impl Framing {
     }
 
     fn stays(&self, version: Version) -> bool {
-        !self.close && (version == Version::Http11 || self.stay)
+        !self.close && (version >= Version::Http11 || self.stay)
     }
 
     fn body(&self) -> Option<BodyLength> {
@@ -143,7 +143,7 @@ impl Framing {
             return Err(HeadError::Expectation);
         }
         // RFC 9110 §10.1.1: an expectation in HTTP/1.0 is ignored.
-        head.expects_continue = self.expects_continue && head.version == Version::Http11;
+        head.expects_continue = self.expects_continue && head.version >= Version::Http11;
         head.body = self.body().unwrap_or(BodyLength::None);
         head.keep_alive = self.stays(head.version);
         let may_switch = self.may_switch(head.version) && head.method != Method::Connect;

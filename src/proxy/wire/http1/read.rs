@@ -160,7 +160,7 @@ fn request_line(text: &[u8], limits: &HeadLimits) -> Result<Option<RequestLine>,
 }
 
 /// Visible ASCII but `#`: a fragment is never sent (RFC 9110 §7.1).
-fn is_target(byte: u8) -> bool {
+pub fn is_target(byte: u8) -> bool {
     byte.is_ascii_graphic() && byte != b'#'
 }
 

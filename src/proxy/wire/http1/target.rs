@@ -75,7 +75,10 @@ fn scheme_len(target: &[u8]) -> Option<usize> {
 /// RFC 3986 §3.2.2: a registered name, an IPv4 address or an IPv6 literal, and a port. No user
 /// information, no spaces, no slashes; and no comma, which RFC 3986 would let stand in a name, but
 /// with which two Host fields are joined.
-fn check_authority(authority: &[u8], needs_port: bool) -> Result<(), HeadError> {
+///
+/// # Errors
+/// If it is anything else.
+pub fn check_authority(authority: &[u8], needs_port: bool) -> Result<(), HeadError> {
     let (host_ok, port) = if authority.starts_with(b"[") {
         let end = memchr::memchr(b']', authority).ok_or(BAD_HOST)?;
         let literal = std::str::from_utf8(&authority[1..end]).map_err(|_| BAD_HOST)?;

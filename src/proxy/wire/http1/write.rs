@@ -22,27 +22,63 @@ pub struct Onward<'a> {
     pub expect: bool,
 }
 
+impl Onward<'_> {
+    /// What is changed in the request.
+    pub fn edits<'e>(&'e self, facts: &Facts<'e>) -> Edits<'e> {
+        Edits::new(&facts.route.request, &self.pool.request)
+    }
+}
+
 /// Writes the request that goes to an instance.
 pub fn write_request(facts: &Facts<'_>, onward: &Onward<'_>, out: &mut Vec<u8>) {
     let head = facts.head;
     let fields = &head.fields;
-    let edits = Edits::new(&facts.route.request, &onward.pool.request);
+    let edits = onward.edits(facts);
     out.extend_from_slice(fields.get(head.method_name));
     out.push(b' ');
     // CONNECT asks for an authority and has no path.
     let target = if head.path.len == 0 { head.authority } else { head.path };
     out.extend_from_slice(fields.get(target));
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
+    write_authority(facts, onward, &edits, out);
+    out.extend_from_slice(b"\r\n");
+    write_request_fields(facts, onward, &edits, head.body, out);
+    if let Some(protocol) = head.upgrade {
+        write_switch(fields.get(protocol), out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes whom the instance is asked for: the value of Host, or `:authority`.
+pub fn write_authority(
+    facts: &Facts<'_>,
+    onward: &Onward<'_>,
+    edits: &Edits<'_>,
+    out: &mut Vec<u8>,
+) {
+    let authority = facts.head.authority;
     // There is exactly one Host (RFC 9112 §3.2), whatever is edited.
     match edits.added().filter(|(name, _)| *name == "host").last() {
         Some((_, template)) => facts.render(template, out),
-        None if head.authority.len == 0 => {
+        None if authority.len == 0 => {
             // Writing to memory cannot fail.
             let _ = write!(out, "{}", onward.address);
         }
-        None => out.extend_from_slice(fields.get(head.authority)),
+        None => out.extend_from_slice(facts.head.fields.get(authority)),
     }
-    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the field lines of a request, whatever version of HTTP it goes on in: all but Host and what
+/// speaks of the connection. `body` is how the body will be framed.
+pub fn write_request_fields(
+    facts: &Facts<'_>,
+    onward: &Onward<'_>,
+    edits: &Edits<'_>,
+    body: BodyLength,
+    out: &mut Vec<u8>,
+) {
+    let head = facts.head;
+    let fields = &head.fields;
     let made_id = match (facts.request_id, &facts.listener.request_id) {
         (Some(RequestId::Made(_)), Some(name)) => name.as_bytes(),
         _ => b"",
@@ -55,7 +91,7 @@ pub fn write_request(facts: &Facts<'_>, onward: &Onward<'_>, out: &mut Vec<u8>) 
         let stays = !line.nominated && !counted && passes(line.known, told);
         stays && !edits.drops(name) && !name.eq_ignore_ascii_case(made_id)
     });
-    write_told(facts, &edits, out);
+    write_told(facts, edits, out);
     for (name, template) in edits.added().filter(|(name, _)| *name != "host") {
         write_edit(facts, name, template, out);
     }
@@ -67,11 +103,7 @@ pub fn write_request(facts: &Facts<'_>, onward: &Onward<'_>, out: &mut Vec<u8>) 
     if onward.expect {
         write_field(b"expect", b"100-continue", out);
     }
-    write_length(head.body, out);
-    if let Some(protocol) = head.upgrade {
-        write_switch(fields.get(protocol), out);
-    }
-    out.extend_from_slice(b"\r\n");
+    write_length(body, out);
 }
 
 /// Offers another protocol, or agrees to one (RFC 9110 §7.8).
@@ -123,6 +155,7 @@ fn write_told(facts: &Facts<'_>, edits: &Edits<'_>, out: &mut Vec<u8>) {
     // A member of a list may have a line of its own (RFC 9110 §5.3): it comes behind those that came.
     if !edits.drops(b"via") {
         out.extend_from_slice(match head.version {
+            Version::Http2 => b"via: 2.0 tidegate\r\n",
             Version::Http11 => b"via: 1.1 tidegate\r\n",
             Version::Http10 => b"via: 1.0 tidegate\r\n",
         });
@@ -218,13 +251,30 @@ pub fn write_response(
     pool: &Rewrite,
     out: &mut Vec<u8>,
 ) {
-    let fields = &head.fields;
-    let edits = Edits::new(&facts.route.response, &pool.response);
     out.extend_from_slice(b"HTTP/1.1 ");
     write_number(u64::from(head.status), out);
     out.push(b' ');
-    out.extend_from_slice(fields.get(head.reason));
+    out.extend_from_slice(head.fields.get(head.reason));
     out.extend_from_slice(b"\r\n");
+    write_response_fields(head, body, facts, pool, out);
+    match head.upgrade {
+        Some(protocol) => write_switch(head.fields.get(protocol), out),
+        None => write_connection(keep_alive, facts.head.version, out),
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the field lines of a response, whatever version of HTTP the client speaks: all but what speaks
+/// of the connection. `body` is how its body will be framed.
+pub fn write_response_fields(
+    head: &ResponseHead,
+    body: BodyLength,
+    facts: &Facts<'_>,
+    pool: &Rewrite,
+    out: &mut Vec<u8>,
+) {
+    let fields = &head.fields;
+    let edits = Edits::new(&facts.route.response, &pool.response);
     let mut dated = head.status < 200;
     copy_lines(fields, out, |line| {
         let name = fields.get(line.name);
@@ -243,11 +293,6 @@ pub fn write_response(
         write_edit(facts, name, template, out);
     }
     write_length(body, out);
-    match head.upgrade {
-        Some(protocol) => write_switch(fields.get(protocol), out),
-        None => write_connection(keep_alive, facts.head.version, out),
-    }
-    out.extend_from_slice(b"\r\n");
 }
 
 /// Writes the lines that stay. Neighbours that came as we would write them are copied in one go.
@@ -299,12 +344,13 @@ pub fn write_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Says whether the connection stays, where the client's version does not say so already.
+/// Says whether the connection stays, where the client's version does not say so already. What is said of
+/// it in HTTP/2 is no field.
 pub fn write_connection(keep_alive: bool, client: Version, out: &mut Vec<u8>) {
     match (keep_alive, client) {
+        (_, Version::Http2) | (true, Version::Http11) => {}
         (false, _) => out.extend_from_slice(b"connection: close\r\n"),
         (true, Version::Http10) => out.extend_from_slice(b"connection: keep-alive\r\n"),
-        (true, Version::Http11) => {}
     }
 }
 
