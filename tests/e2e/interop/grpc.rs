@@ -68,7 +68,8 @@ fn serve(python: &str, name: &'static str, files: Option<&Files>) -> Server {
 /// A daemon before these, with more keys of its listener, of its pool, and for checks of health.
 fn before(servers: &[&Server], listener: &str, pool: &str, health: &str) -> (Daemon, SocketAddr) {
     let bind = free_address();
-    let instance = |it: &&Server| format!("{{ id = \"{}\", address = \"{}\" }}", it.name, it.address);
+    let instance =
+        |it: &&Server| format!("{{ id = \"{}\", address = \"{}\" }}", it.name, it.address);
     let instances: Vec<String> = servers.iter().map(instance).collect();
     let daemon = Daemon::start(&format!(
         "[[listener]]\nname = \"calls\"\nbind = \"{bind}\"\npool = \"calls\"\n{listener}\n\
@@ -165,10 +166,10 @@ fn servers_that_say_so_get_no_calls() {
     let Some(python) = python("grpc") else { return };
     let servers = [serve(&python, "one", None), serve(&python, "two", None)];
     let [one, two] = servers.each_ref();
-    let often = "type = \"grpc\"\ninterval = \"200ms\"\nserving_interval = \"200ms\"\ntimeout = \"200ms\"";
+    let often =
+        "type = \"grpc\"\ninterval = \"200ms\"\nserving_interval = \"200ms\"\ntimeout = \"200ms\"";
     let (daemon, bind) = before(&[one, two], "", "", often);
-    let [calls, itself] =
-        [bind, two.address].map(|address| Calls { python: &python, address });
+    let [calls, itself] = [bind, two.address].map(|address| Calls { python: &python, address });
     eventually("both are well", SOON, || (daemon.eligible("calls") == 2).then_some(()));
     let share = calls.share(200, "two");
     assert!((50..=150).contains(&share), "{share} of 200");

@@ -65,8 +65,7 @@ impl Load {
         let mut socket = TcpStream::connect(self.address).map_err(|err| told(&err))?;
         socket.set_read_timeout(Some(Duration::from_secs(10))).map_err(|err| told(&err))?;
         let name = ServerName::try_from("localhost").expect("a name");
-        let mut tls =
-            ClientConnection::new(Arc::clone(config), name).map_err(|err| told(&err))?;
+        let mut tls = ClientConnection::new(Arc::clone(config), name).map_err(|err| told(&err))?;
         while tls.is_handshaking() {
             tls.complete_io(&mut socket).map_err(|err| told(&err))?;
         }

@@ -6,9 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::authority::{Authority, Files};
 use crate::daemon::{BINARY, Daemon, free_address};
-use crate::interop::{
-    LARGE, Stage, client, has_instances, listener, listening, same, start_nginx,
-};
+use crate::interop::{LARGE, Stage, client, has_instances, listener, listening, same, start_nginx};
 use crate::tools::{Ended, has};
 
 /// An instance that tells what it was asked.
@@ -213,7 +211,8 @@ fn curl_shows_its_certificate_and_instances_learn_whose_it_is() {
     let (alice, stranger) = (authority.issue("alice", &[]), other.issue("alice", &[]));
     let (instance, _ended) = whoami();
     let [required, optional, plain] = [(); 3].map(|()| free_address());
-    let asks = format!("{}tls.client_ca = \"{}\"\n", authority.issue_local().https(), authority.ca());
+    let asks =
+        format!("{}tls.client_ca = \"{}\"\n", authority.issue_local().https(), authority.ca());
     let daemon = Daemon::start(
         &[
             listener("required", required, instance, &asks),
@@ -286,7 +285,10 @@ fn nginx_as_an_instance_is_verified_and_asks_for_a_certificate() {
     // What stands in upstream_tls, and what nginx then says of the connection.
     let cases = [
         (format!("ca = \"{ca}\", server_name = \"app.internal\", {shown}"), "TLSv1.3 app.internal"),
-        (format!("verify = false, server_name = \"app.internal\", {shown}"), "TLSv1.3 app.internal"),
+        (
+            format!("verify = false, server_name = \"app.internal\", {shown}"),
+            "TLSv1.3 app.internal",
+        ),
         (format!("ca = \"{others}\", server_name = \"app.internal\", {shown}"), ""),
         (format!("ca = \"{ca}\", server_name = \"other.internal\", {shown}"), ""),
         (format!("ca = \"{ca}\", {shown}"), ""),
@@ -345,7 +347,11 @@ fn curl_over_every_version_of_tls() {
                     let told = ["-w", "%{http_code} %{http_version} %{num_connects}\n"];
                     let urls = ["-o", &down, &url("/small"), "-o", &down, &url(path)];
                     let told = curl(&[&told[..], &urls].concat());
-                    assert_eq!(told, format!("200 {version} 1\n200 {version} 0\n"), "{what}: {path}");
+                    assert_eq!(
+                        told,
+                        format!("200 {version} 1\n200 {version} 0\n"),
+                        "{what}: {path}"
+                    );
                     assert!(same(&down, original), "{what}: {path}");
                 }
                 let head = curl(&["-I", &url("/small")]).to_ascii_lowercase();
@@ -355,7 +361,8 @@ fn curl_over_every_version_of_tls() {
                 // curl asks before it sends more than a mebibyte in HTTP/1.1.
                 let seen = curl(&["--data-binary", &data, &url("/echo")]);
                 assert!(seen.contains(&expected), "{what}: {seen}");
-                let quiet = ["--no-progress-meter", "-Z", "--parallel-max", "20", "-o", "/dev/null"];
+                let quiet =
+                    ["--no-progress-meter", "-Z", "--parallel-max", "20", "-o", "/dev/null"];
                 let many = url("/small?n=[1-300]");
                 let codes = curl(&[&quiet[..], &["-w", "%{http_code}\n", &many]].concat());
                 assert_eq!(codes, "200\n".repeat(300), "{what}");

@@ -102,11 +102,8 @@ fn websockets_over_http_1_1_to_an_instance_of_http_2() {
     let one = listener("plain", binds[0], plain, IMPATIENT);
     let two = listener("secure", binds[1], secure, IMPATIENT);
     let daemon = Daemon::start(
-        &[
-            with_pool_keys(&one, "plain", "upstream = \"h2\""),
-            with_pool_keys(&two, "secure", &tls),
-        ]
-        .concat(),
+        &[with_pool_keys(&one, "plain", "upstream = \"h2\""), with_pool_keys(&two, "secure", &tls)]
+            .concat(),
     );
     for bind in binds {
         let url = |path: &str| format!("ws://{bind}/{path}");
