@@ -37,7 +37,7 @@ const CONFINED: [(&str, &str); 4] = [
 ];
 
 /// Rooms (or files) that decide: no clock, no waiting, no talking.
-const CORES: [&str; 37] = [
+const CORES: [&str; 38] = [
     "src/base/",
     "src/model/",
     "src/config/",
@@ -59,6 +59,7 @@ const CORES: [&str; 37] = [
     "src/proxy/balance/",
     "src/proxy/hold/line.rs",
     "src/proxy/route.rs",
+    "src/proxy/upstream/http2/choose.rs",
     "src/scaling/capacity.rs",
     "src/scaling/demand/",
     "src/scaling/law.rs",

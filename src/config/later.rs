@@ -2,7 +2,6 @@
 //! so. Whoever builds a feature takes its lines out of [`LATER`].
 
 use crate::config::Config;
-use crate::model::UpstreamVersion;
 
 /// What of a key is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,11 +39,9 @@ pub fn sentence(feature: &str) -> String {
 pub fn unserved(config: &Config) -> Option<String> {
     let listener = config.listeners.iter().find(|listener| listener.tls.is_some());
     let tls = config.pools.iter().find(|pool| pool.upstream.tls.is_some());
-    let version = config.pools.iter().find(|it| it.upstream.version == UpstreamVersion::H2);
     let listener = listener.map(|it| (format!("protocol of listener {}", it.id), "TLS"));
     let tls = tls.map(|it| (format!("pool.{}.upstream_tls", it.id), "TLS to instances"));
-    let version = version.map(|it| (format!("pool.{}.upstream", it.id), "HTTP/2"));
-    let (key, feature) = listener.or(tls).or(version)?;
+    let (key, feature) = listener.or(tls)?;
     Some(format!("{key} is {}", sentence(feature)))
 }
 

@@ -78,6 +78,8 @@ pub enum RetryReason {
     Connect,
     /// A kept connection was closed by the instance just as it was used again.
     Stale,
+    /// The instance said that it takes no more now, and has not looked at the request.
+    Refused,
     /// The connection broke after the request was sent and before a byte came back.
     Reset,
     /// The instance went down while the request waited for it.
@@ -88,14 +90,15 @@ pub enum RetryReason {
 
 impl RetryReason {
     /// All of them, in the order of [`PoolShard::retries`].
-    pub const ALL: [Self; 5] =
-        [Self::Connect, Self::Stale, Self::Reset, Self::Condemned, Self::Timeout];
+    pub const ALL: [Self; 6] =
+        [Self::Connect, Self::Stale, Self::Refused, Self::Reset, Self::Condemned, Self::Timeout];
 
     /// The word for the `reason` label.
     pub fn word(self) -> &'static str {
         match self {
             Self::Connect => "connect",
             Self::Stale => "stale",
+            Self::Refused => "refused",
             Self::Reset => "reset",
             Self::Condemned => "condemned",
             Self::Timeout => "timeout",
@@ -122,6 +125,8 @@ pub enum FailReason {
     Reset,
     /// The instance sent no response head in time.
     ResponseTimeout,
+    /// The request cannot be said in the version of HTTP that the instance speaks.
+    Unsendable,
     /// The instance sent something that is no valid response.
     BadResponse,
     /// The response broke off in the middle of its body.
@@ -148,7 +153,7 @@ pub enum FailReason {
 
 impl FailReason {
     /// All of them, in the order of [`PoolShard::failures`].
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NoInstance,
         Self::QueueFull,
         Self::QueueTimeout,
@@ -157,6 +162,7 @@ impl FailReason {
         Self::Shortage,
         Self::Reset,
         Self::ResponseTimeout,
+        Self::Unsendable,
         Self::BadResponse,
         Self::CutResponse,
         Self::StalledResponse,
@@ -181,6 +187,7 @@ impl FailReason {
             Self::Shortage => "shortage",
             Self::Reset => "reset",
             Self::ResponseTimeout => "response_timeout",
+            Self::Unsendable => "unsendable",
             Self::BadResponse => "bad_response",
             Self::CutResponse => "cut_response",
             Self::StalledResponse => "stalled_response",

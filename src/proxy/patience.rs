@@ -47,6 +47,8 @@ pub struct Patience<'a> {
     /// Bytes a second that this side must make; 0 asks for nothing.
     rate: u64,
     has_left: Option<HasLeft<'a>>,
+    /// While this is so, single waits may take as long as they like.
+    endless: Option<&'a Cell<bool>>,
     waited: Cell<Duration>,
     moved: Cell<u64>,
 }
@@ -55,7 +57,8 @@ impl<'a> Patience<'a> {
     /// Waits of at most `pause` each, and none after `deadline`. One wait a timer at a time.
     pub fn new(timer: &'a Timer, pause: Duration, deadline: Ms) -> Self {
         let (waited, moved) = (Cell::default(), Cell::default());
-        Self { timer, pause, deadline, rate: 0, has_left: None, waited, moved }
+        let (has_left, endless) = (None, None);
+        Self { timer, pause, deadline, rate: 0, has_left, endless, waited, moved }
     }
 
     /// Asks for so many bytes a second on average, once the waits add up to the longest single one.
@@ -68,6 +71,12 @@ impl<'a> Patience<'a> {
     /// Ends waits when the client has left.
     pub fn unless(mut self, has_left: HasLeft<'a>) -> Self {
         self.has_left = Some(has_left);
+        self
+    }
+
+    /// While `endless` says so, only the deadline ends waits, and no rate is asked for.
+    pub fn but_not_while(mut self, endless: &'a Cell<bool>) -> Self {
+        self.endless = Some(endless);
         self
     }
 
@@ -102,9 +111,14 @@ impl<'a> Patience<'a> {
         if self.has_left.is_some() { self.timer.after(LOOK).min(until) } else { until }
     }
 
+    fn is_endless(&self) -> bool {
+        self.endless.is_some_and(Cell::get)
+    }
+
     fn is_too_slow(&self) -> bool {
         let waited = self.waited.get();
         self.rate > 0
+            && !self.is_endless()
             && waited > self.pause
             && (self.moved.get() as f64) < self.rate as f64 * waited.as_secs_f64()
     }
@@ -142,6 +156,11 @@ impl<F: Future> Future for Wait<'_, '_, F> {
                     this.inner.as_mut().renew(patience.next_look(*this.until));
                 }
                 Err(Elapsed) if *this.is_last => break Err(GaveUp::Overdue),
+                Err(Elapsed) if patience.is_endless() => {
+                    *this.until = patience.after(patience.pause).min(patience.deadline);
+                    *this.is_last = *this.until == patience.deadline;
+                    this.inner.as_mut().renew(patience.next_look(*this.until));
+                }
                 Err(Elapsed) => break Err(GaveUp::Timeout),
             }
         };

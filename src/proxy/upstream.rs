@@ -1,4 +1,9 @@
 //! Connections to instances: made, kept while unused, and let go of. Per worker, so no lock.
+//!
+//! HTTP/1.1 uses a connection for one request at a time, and an unused one is kept here. Those of HTTP/2
+//! are shared ([`http2`]).
+
+pub mod http2;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

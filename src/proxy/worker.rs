@@ -21,6 +21,7 @@ use crate::proxy::scratch::Scratches;
 use crate::proxy::snapshot::{PoolRef, PoolView, Snapshot, SnapshotRef};
 use crate::proxy::timer::Timers;
 use crate::proxy::upstream::Upstreams;
+use crate::proxy::upstream::http2::Http2Upstreams;
 use crate::proxy::wire::date::{HttpDate, http_date};
 
 /// The state of a worker, shared by its tasks.
@@ -40,6 +41,8 @@ pub struct Worker {
     pub pipes: Rc<Pipes>,
     /// Unused connections to instances.
     pub upstreams: Upstreams,
+    /// Shared connections to instances.
+    pub http2: Http2Upstreams,
     /// Chance, for picks.
     pub entropy: RefCell<Entropy>,
     /// Its end of the access log.
@@ -79,6 +82,7 @@ impl Worker {
             index,
             clock,
             upstreams: Upstreams::default(),
+            http2: Http2Upstreams::new(Rc::clone(&timers), clock, index),
             buffers: Rc::default(),
             scratches: Rc::default(),
             pipes: Rc::default(),
@@ -104,7 +108,9 @@ impl Worker {
 
     /// Lets go of what nobody will use. Called about once a second.
     pub fn sweep(&self) {
-        self.upstreams.sweep(self.timers.now(), &self.snapshot());
+        let snapshot = self.snapshot();
+        self.upstreams.sweep(self.timers.now(), &snapshot);
+        self.http2.sweep(&snapshot);
         self.buffers.sweep();
         self.scratches.sweep();
         self.pipes.sweep();

@@ -29,7 +29,7 @@ use crate::model::Slot;
 
 pub use group::{Cursor, SCAN_UP_TO, limit_of};
 pub use key::{of_client, of_request};
-pub use learn::cost_of;
+pub use learn::{cost_of, verdict};
 pub use memory::Memory;
 pub use picker::{MemberView, Picker, TierView};
 pub use sticky::{KEY_LEN, Keys, Token, bind};

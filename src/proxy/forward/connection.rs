@@ -1,5 +1,6 @@
 //! What a client's connection brings to each of its exchanges, whatever it speaks.
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +71,9 @@ pub struct Connection<'a> {
     pub timer: &'a Timer,
     /// Watches the request's body, which moves at the same time.
     pub body_timer: &'a Timer,
+    /// The response to the current request goes on beside its body, as it may over HTTP/2: pauses in
+    /// that are no failures.
+    pub answered: Cell<bool>,
     /// Who wrote what comes on it: the peer of its socket or, if it began with a PROXY protocol header,
     /// whom that names. A peer that only relays bytes vouches for its header, and not for them.
     pub client_address: IpAddr,

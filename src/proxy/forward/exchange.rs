@@ -7,13 +7,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::model::cost::FAILURE;
-use crate::model::{Instance, Priority};
+use crate::model::{Instance, Priority, UpstreamVersion};
 use crate::observe::{Account, AnswerKind, FailReason, RefuseReason, RetryReason};
 use crate::proxy::balance::{self, Ask};
+use crate::proxy::forward::attempt::{Attempt, Done, Failure};
 use crate::proxy::forward::body::BodySource;
 use crate::proxy::forward::connection::{Connection, Ending, Responder, Tunnel};
 use crate::proxy::forward::respond::{self, Answer};
-use crate::proxy::forward::upstream_http1::{self, Attempt, Done, Failure};
+use crate::proxy::forward::{upstream_http1, upstream_http2};
 use crate::proxy::hold::line::Claim;
 use crate::proxy::lease;
 use crate::proxy::patience::Patience;
@@ -37,6 +38,7 @@ pub async fn serve(
 ) -> Ending {
     let worker = connection.worker;
     let began = worker.clock.elapsed();
+    connection.answered.set(false);
     let Some(listener) = snapshot.listener_at(connection.bound) else {
         // The listener has left the config: its connections end with their next request.
         let facts = connection.facts(head, &connection.listener.listener, &UNCHANGED);
@@ -211,7 +213,15 @@ async fn try_instances(
             binds,
             overdue_at,
         };
-        let failure = match upstream_http1::attempt(&attempt, body, client, scratch).await {
+        let answered = match view.pool.upstream.version {
+            UpstreamVersion::Http1 => {
+                upstream_http1::attempt(&attempt, body, client, scratch).await
+            }
+            UpstreamVersion::H2 => {
+                Box::pin(upstream_http2::attempt(&attempt, body, client, scratch)).await
+            }
+        };
+        let failure = match answered {
             Ok(Done::Answered { status, ending }) => return Ok((status, ending)),
             Ok(Done::Switched { status, stream, buffer }) => {
                 let silence = view.pool.timeouts.tunnel;
@@ -223,8 +233,8 @@ async fn try_instances(
         note_failure(worker, view, lease.instance(), &failure);
         note_failed(worker, &view.pool, lease.instance());
         let Some(reason) = retry_reason(&failure, head, body) else { return Err(failure.reason()) };
-        if reason == RetryReason::Stale {
-            // Nothing is wrong with the instance; kept connections may all be as stale.
+        if !fresh && matches!(reason, RetryReason::Stale | RetryReason::Refused) {
+            // Nothing is wrong with the instance; kept connections may all be as stale. Once is enough.
             fresh = true;
         } else {
             let granted = if failure.is_refusal() {
@@ -275,8 +285,9 @@ fn retry_reason(
         // One that stood and took no byte counts too, so a body may have been begun for it.
         Failure::Connect(_) if body.is_untouched() => Some(RetryReason::Connect),
         Failure::Unsent if body.is_untouched() => Some(RetryReason::Stale),
+        Failure::Refused if body.is_untouched() => Some(RetryReason::Refused),
         Failure::Stale if repeatable => Some(RetryReason::Stale),
-        Failure::Reset if repeatable => Some(RetryReason::Reset),
+        Failure::Reset | Failure::Dropped if repeatable => Some(RetryReason::Reset),
         Failure::Condemned if repeatable => Some(RetryReason::Condemned),
         Failure::TryTimeout if repeatable => Some(RetryReason::Timeout),
         _ => None,
@@ -295,7 +306,9 @@ fn note_failure(worker: &Worker, view: &PoolView, instance: &Instance, failure: 
             count();
             suspect(worker, instance);
         }
-        Failure::TryTimeout
+        Failure::Refused
+        | Failure::Dropped
+        | Failure::TryTimeout
         | Failure::ResponseTimeout
         | Failure::BadResponse(_)
         | Failure::Condemned => count(),
@@ -305,6 +318,7 @@ fn note_failure(worker: &Worker, view: &PoolView, instance: &Instance, failure: 
         }
         Failure::Stale
         | Failure::Unsent
+        | Failure::Unsendable
         | Failure::Client(_)
         | Failure::Overdue
         | Failure::Unwanted

@@ -97,6 +97,7 @@ async fn burst(visit: &Visit, stream: &mut Stream, timer: &Timer, requests: &mut
         guest,
         timer,
         body_timer,
+        answered: Cell::new(false),
         client_address,
         client,
         scheme: "http",
@@ -133,7 +134,9 @@ async fn burst(visit: &Visit, stream: &mut Stream, timer: &Timer, requests: &mut
         }
         *requests = requests.saturating_sub(1);
         let pause = view.listener.timeouts.body;
-        let patience = Patience::new(body_timer, pause, Ms::NEVER).with_rate(limits.body_rate);
+        let patience = Patience::new(body_timer, pause, Ms::NEVER)
+            .with_rate(limits.body_rate)
+            .but_not_while(&connection.answered);
         let (fields, length) = (&head.fields, head.body);
         let mut body =
             H1Source::new(&mut reading, &mut buffer, length, fields, patience).at_most(limits.body);

@@ -75,6 +75,7 @@ pub fn for_failure(reason: FailReason, queue_timeout: Duration) -> Option<Answer
         FailReason::ConnectTimeout => answer(504, "no instance could be reached in time"),
         FailReason::Shortage => later("no connection can be made", 1),
         FailReason::Reset => answer(502, "the instance closed the connection"),
+        FailReason::Unsendable => answer(502, "the instance does not speak what is asked for"),
         FailReason::BadResponse => answer(502, "the instance sent an invalid response"),
         FailReason::ResponseTimeout => answer(504, "the instance did not answer in time"),
         FailReason::ClientTimeout => answer(408, "the request did not arrive in time"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Keys, Why, bind, cost_of, of_client, of_request};
+use super::super::{Keys, Why, bind, cost_of, of_client, of_request, verdict};
 use super::*;
 use crate::model::{HashKey, Sticky};
 use crate::proxy::wire::http1::{HeadLimits, parse_request, parse_response};
@@ -44,6 +44,20 @@ fn keys_of_requests() {
 }
 
 #[test]
+fn a_call_that_failed_at_once_says_what_a_status_would() {
+    for (lines, expected) in [
+        ("200 OK\r\ngrpc-status: 14\r\n", 503),
+        ("200 OK\r\ngrpc-status: 2\r\n", 500),
+        ("200 OK\r\ngrpc-status: 8\r\n", 429),
+        ("200 OK\r\ngrpc-status: 16\r\n", 200),
+        ("404 No\r\ngrpc-status: 14\r\n", 404),
+        ("200 OK\r\n", 200),
+    ] {
+        assert_eq!(verdict(&response(lines)), expected, "{lines:?}");
+    }
+}
+
+#[test]
 fn answers_cost_what_they_take_unless_they_refuse() {
     let ms = Duration::from_millis;
     for (lines, took, expected) in [
@@ -56,6 +70,11 @@ fn answers_cost_what_they_take_unless_they_refuse() {
         ("503 No\r\nRetry-After: 86400\r\n", ms(7), ms(300_000)),
         ("503 No\r\nRetry-After: +30\r\n", ms(7), ms(5_000)),
         ("503 No\r\nRetry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n", ms(7), ms(5_000)),
+        ("200 OK\r\ngrpc-status: 0\r\n", ms(7), ms(7)),
+        ("200 OK\r\ngrpc-status: 5\r\n", ms(7), ms(7)),
+        ("200 OK\r\ngrpc-status: 13\r\n", ms(7), ms(5_000)),
+        ("200 OK\r\ngrpc-status: 14\r\ngrpc-retry-pushback-ms: 9000\r\n", ms(7), ms(9_000)),
+        ("200 OK\r\ngrpc-status: 14\r\ngrpc-retry-pushback-ms: -1\r\n", ms(7), ms(5_000)),
     ] {
         assert_eq!(cost_of(&response(lines), took), expected, "{lines:?}");
     }
