@@ -375,6 +375,64 @@ impl AnswerKind {
     }
 }
 
+/// What a client's HTTP/2 connection was closed for having too much of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FloodKind {
+    /// Streams that the client reset.
+    Reset,
+    /// Streams that the client reset before they were answered.
+    AbusiveReset,
+    /// PING frames.
+    Ping,
+    /// SETTINGS frames.
+    Settings,
+    /// DATA frames with nothing in them.
+    EmptyData,
+    /// WINDOW_UPDATE frames of the connection.
+    ConnectionWindow,
+    /// WINDOW_UPDATE frames of streams.
+    StreamWindow,
+    /// CONTINUATION frames of one head.
+    Continuation,
+    /// Frames that have no use: PRIORITY, unknown ones, answers to nothing.
+    Glitch,
+    /// What the HTTP/2 engine itself allows a client to do wrong: errors that make it reset streams, tiny
+    /// DATA frames, huge heads.
+    Engine,
+}
+
+impl FloodKind {
+    /// All of them, in the order of [`ListenerShard::floods`].
+    pub const ALL: [Self; 10] = [
+        Self::Reset,
+        Self::AbusiveReset,
+        Self::Ping,
+        Self::Settings,
+        Self::EmptyData,
+        Self::ConnectionWindow,
+        Self::StreamWindow,
+        Self::Continuation,
+        Self::Glitch,
+        Self::Engine,
+    ];
+
+    /// The word for the `kind` label.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::AbusiveReset => "abusive_reset",
+            Self::Ping => "ping",
+            Self::Settings => "settings",
+            Self::EmptyData => "empty_data",
+            Self::ConnectionWindow => "connection_window",
+            Self::StreamWindow => "stream_window",
+            Self::Continuation => "continuation",
+            Self::Glitch => "glitch",
+            Self::Engine => "engine",
+        }
+    }
+}
+
 /// What one worker counts for one listener.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -391,6 +449,8 @@ pub struct ListenerShard {
     pub refused: [Tally; RefuseReason::ALL.len()],
     /// By [`AnswerKind`].
     pub answered: [Tally; AnswerKind::ALL.len()],
+    /// By [`FloodKind`].
+    pub floods: [Tally; FloodKind::ALL.len()],
 }
 
 impl ListenerShard {
@@ -402,6 +462,11 @@ impl ListenerShard {
     /// A route answered a request by itself.
     pub fn count_answer(&self, kind: AnswerKind) {
         self.answered[kind as usize].add(1);
+    }
+
+    /// A connection was closed because of a flood.
+    pub fn count_flood(&self, kind: FloodKind) {
+        self.floods[kind as usize].add(1);
     }
 }
 
@@ -450,6 +515,9 @@ mod tests {
             assert_eq!(reason as usize, index);
         }
         for (index, kind) in AnswerKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index);
+        }
+        for (index, kind) in FloodKind::ALL.into_iter().enumerate() {
             assert_eq!(kind as usize, index);
         }
     }

@@ -16,7 +16,7 @@ use crate::net::options;
 use crate::net::stream::Stream;
 use crate::observe::{ListenerShard, RefuseReason};
 use crate::proxy::admit::Visit;
-use crate::proxy::forward::{http1, tcp};
+use crate::proxy::forward::{http1, http2, tcp};
 use crate::proxy::guest::{Guest, Unmet};
 use crate::proxy::snapshot::ListenerView;
 use crate::proxy::spread::{Accepted, Handed, Spread, Turnover};
@@ -181,7 +181,11 @@ fn serve(mut visit: Visit, mut stream: Stream, announced: bool) -> impl Future<O
             return;
         }
         match visit.view.listener.protocol {
-            Protocol::Http => http1::serve(&visit, &mut stream).await,
+            Protocol::Http => {
+                if let Some(early) = http1::serve(&visit, &mut stream).await {
+                    Box::pin(http2::serve(visit, stream, early)).await;
+                }
+            }
             Protocol::Tcp => Box::pin(tcp::serve(&visit, stream)).await,
             // No config with these is loaded.
             Protocol::Https | Protocol::Tls => {}

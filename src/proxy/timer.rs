@@ -128,7 +128,12 @@ impl Timer {
     /// Runs `future`, a wait between two requests, for at most `limit`; [`Elapsed`] when the time is up
     /// first or the worker drains.
     pub fn while_idle<F: Future>(&self, limit: Duration, future: F) -> Until<'_, F> {
-        Until { idle: true, ..self.until(self.after(limit), future) }
+        self.while_idle_until(self.after(limit), future)
+    }
+
+    /// The same, until `deadline`.
+    pub fn while_idle_until<F: Future>(&self, deadline: Ms, future: F) -> Until<'_, F> {
+        Until { idle: true, ..self.until(deadline, future) }
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::text::{Kind, Text};
 use crate::base::{ListenerId, PoolId};
 use crate::observe::meter::{
-    AnswerKind, FailReason, LATENCY_BOUNDS, Latency, ListenerMeter, ListenerShard, PoolMeter,
-    PoolShard, RefuseReason, RetryReason, Tally,
+    AnswerKind, FailReason, FloodKind, LATENCY_BOUNDS, Latency, ListenerMeter, ListenerShard,
+    PoolMeter, PoolShard, RefuseReason, RetryReason, Tally,
 };
 
 /// Meters by name.
@@ -144,6 +144,15 @@ pub(super) fn write_listeners(text: &mut Text, listeners: &Meters<ListenerId, Li
     for (listener, meter) in listeners {
         for kind in AnswerKind::ALL {
             let count = sum(&meter.shards, |shard: &ListenerShard| &shard.answered[kind as usize]);
+            text.sample(&[("listener", listener.as_str()), ("kind", kind.word())], count);
+        }
+    }
+
+    let help = "HTTP/2 connections that were closed because of a flood, by kind.";
+    text.family("http2_floods_total", Kind::Counter, help);
+    for (listener, meter) in listeners {
+        for kind in FloodKind::ALL {
+            let count = sum(&meter.shards, |shard: &ListenerShard| &shard.floods[kind as usize]);
             text.sample(&[("listener", listener.as_str()), ("kind", kind.word())], count);
         }
     }

@@ -8,7 +8,7 @@ use crate::base::{Clock, Ms};
 use crate::model::{
     InstanceRow, Life, ProcessSettings, Provisioning, StopPolicy, ZoneRow, ZoneState,
 };
-use crate::observe::{AnswerKind, FailReason, RefuseReason, RetryReason};
+use crate::observe::{AnswerKind, FailReason, FloodKind, RefuseReason, RetryReason};
 
 /// Two zones, everything counted at least once.
 fn busy() -> (Metrics, Census) {
@@ -31,6 +31,7 @@ fn busy() -> (Metrics, Census) {
     listener.shards[1].bytes_out.add(1_000);
     listener.shards[1].count_refusal(RefuseReason::HeadTooLarge);
     listener.shards[1].count_answer(AnswerKind::Redirect);
+    listener.shards[1].count_flood(FloodKind::Ping);
     metrics.count_decision(&"web".into(), "out", "demand");
     metrics.count_operation(&"web".into(), "launch", "ok", Duration::from_millis(200));
     metrics.count_reload(true);
@@ -83,6 +84,7 @@ fn every_source_is_in_the_text() {
         "tidegate_bytes_total{listener=\"front\",direction=\"out\"} 1000",
         "tidegate_refused_total{listener=\"front\",reason=\"head_too_large\"} 1",
         "tidegate_answered_total{listener=\"front\",kind=\"redirect\"} 1",
+        "tidegate_http2_floods_total{listener=\"front\",kind=\"ping\"} 1",
         "tidegate_queue_depth{pool=\"web\"} 4",
         "tidegate_zone_share{pool=\"web\",zone=\"a\"} 1",
         "tidegate_zone_share{pool=\"web\",zone=\"b\"} 0",

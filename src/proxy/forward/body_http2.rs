@@ -9,7 +9,7 @@ use std::io;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use h2::{RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use tokio::net::TcpStream;
 
 use crate::observe::meter::Odometer;
@@ -296,6 +296,13 @@ impl<'a> H2Sink<'a> {
     pub fn counted(mut self, counter: Odometer<'a>) -> Self {
         self.counter = Some(counter);
         self
+    }
+
+    /// Breaks the stream off: what was sent is not all of it.
+    pub fn reset(&mut self, reason: Reason) {
+        if let Some(stream) = &mut self.stream {
+            stream.send_reset(reason);
+        }
     }
 
     /// Takes `len` bytes off what the head announced; whether nothing is to come any more.

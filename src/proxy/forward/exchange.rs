@@ -169,7 +169,9 @@ async fn try_instances(
         0
     };
     let cookie = affinity.sticky.as_ref().and_then(|sticky| head.cookie(&sticky.cookie));
-    let overdue_at = connection.timer.after(view.pool.timeouts.total);
+    let total = view.pool.timeouts.total;
+    let limit = head.grpc_timeout().map_or(total, |limit| limit.min(total));
+    let overdue_at = connection.timer.after(limit);
     if head.method.is_idempotent() && body.whole().is_none() {
         // A body that could be sent again must be here.
         Box::pin(body.gather()).await.map_err(|error| (error.of_client(), false))?;

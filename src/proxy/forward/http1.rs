@@ -23,6 +23,7 @@ use crate::proxy::forward::body::{BodyError, BodySource};
 use crate::proxy::forward::body_http1::{H1Sink, H1Source};
 use crate::proxy::forward::connection::{Connection, Ending, Responder, Tunnel};
 use crate::proxy::forward::exchange;
+use crate::proxy::forward::http2::PREFACE_LINE;
 use crate::proxy::forward::relay::Relay;
 use crate::proxy::forward::respond::{self, Answer};
 use crate::proxy::forward::tell::{Trip, tell};
@@ -38,8 +39,9 @@ use crate::proxy::worker::Worker;
 /// Longest wait for a client to take our last answer before the connection is closed under it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Serves a connection to its end.
-pub async fn serve(visit: &Visit, stream: &mut Stream) {
+/// Serves a connection to its end, unless its client turns out to speak HTTP/2: gives back what it has
+/// sent then.
+pub async fn serve(visit: &Visit, stream: &mut Stream) -> Option<Buffer> {
     let timer = visit.worker.timers.timer();
     // A connection on which nothing ever comes is closed as early as a head that never ends.
     let listener = &visit.view.listener;
@@ -49,14 +51,16 @@ pub async fn serve(visit: &Visit, stream: &mut Stream) {
         let readable = poll_fn(|cx| stream.poll_read_ready(cx));
         let idled = timer.while_idle(patience, readable).await.is_err();
         if idled && stream.is_quiet() {
-            return;
+            return None;
         }
         let burst = Box::pin(burst(visit, stream, &timer, &mut requests));
         match burst.await {
             Next::Idle => patience = listener.timeouts.idle,
-            Next::Close => return,
+            Next::Close => return None,
+            Next::Http2(early) => return Some(early),
             Next::Tunnel(switched) => {
-                return Box::pin(run_tunnel(visit, stream, &timer, *switched)).await;
+                Box::pin(run_tunnel(visit, stream, &timer, *switched)).await;
+                return None;
             }
         }
     }
@@ -66,6 +70,8 @@ pub async fn serve(visit: &Visit, stream: &mut Stream) {
 enum Next {
     Idle,
     Close,
+    /// Its client begins as one of HTTP/2 does.
+    Http2(Buffer),
     /// It leads to an instance now.
     Tunnel(Box<Switched>),
 }
@@ -107,6 +113,7 @@ async fn burst(visit: &Visit, stream: &mut Stream, timer: &Timer, requests: &mut
     out.clear();
     let shard = &view.meter.shards[worker.index];
     let limits = &view.listener.limits;
+    let mut is_first = *requests == limits.requests.as_u32();
     loop {
         let read = read_head(&connection, &mut reading, &mut buffer, head).await;
         scratch.account.begin(worker.access.is_on(), || worker.clock.elapsed());
@@ -114,6 +121,9 @@ async fn burst(visit: &Visit, stream: &mut Stream, timer: &Timer, requests: &mut
         match read.and_then(|len| check_body(head, limits).map(|()| len)) {
             Ok(0) => return Next::Close,
             Ok(_) => {}
+            Err(_) if is_first && buffer.filled().starts_with(PREFACE_LINE) => {
+                return Next::Http2(buffer);
+            }
             Err((answer, reason)) => {
                 shard.count_refusal(reason);
                 let unread = RequestHead::default();
@@ -132,6 +142,7 @@ async fn burst(visit: &Visit, stream: &mut Stream, timer: &Timer, requests: &mut
                 return Next::Close;
             }
         }
+        is_first = false;
         *requests = requests.saturating_sub(1);
         let pause = view.listener.timeouts.body;
         let patience = Patience::new(body_timer, pause, Ms::NEVER)
@@ -218,7 +229,7 @@ async fn run_tunnel(visit: &Visit, client: &mut Stream, timer: &Timer, switched:
 }
 
 /// A body that is announced to be too large is not even begun.
-fn check_body(
+pub fn check_body(
     head: &RequestHead,
     limits: &ListenerLimits,
 ) -> Result<(), (Answer<'static>, RefuseReason)> {

@@ -12,6 +12,7 @@ pub mod body_http2;
 pub mod connection;
 pub mod exchange;
 pub mod http1;
+pub mod http2;
 pub mod relay;
 pub mod respond;
 pub mod tcp;

@@ -74,6 +74,16 @@ impl End {
     }
 }
 
+/// What is to be learnt of the instance.
+pub fn settle(end: End, instance: &Instance) {
+    match end {
+        End::Instance => instance.vitals.count_failure(),
+        // Bytes have no status: this is what a success is where nothing else is said.
+        End::Whole => instance.vitals.forget_failures(),
+        End::Client | End::Silence => {}
+    }
+}
+
 /// A connection that has not come to its end. Dropped before that, by whatever, it is closed with a
 /// reset, so that what was cut does not look whole.
 #[derive(Debug)]
@@ -147,12 +157,7 @@ impl Relay<'_> {
             self.timer.within(self.silence, both).await
         };
         let end = done.unwrap_or(End::Silence);
-        match end {
-            End::Instance => self.instance.vitals.count_failure(),
-            // Bytes have no status: this is what a success is where nothing else is said.
-            End::Whole => self.instance.vitals.forget_failures(),
-            _ => {}
-        }
+        settle(end, self.instance);
         (client.ended, instance.ended) = (end == End::Whole, end == End::Whole);
         end
     }

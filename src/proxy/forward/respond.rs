@@ -7,6 +7,8 @@
 //! it holds (301 and 308 for good, as with any server), and an operator who wants it otherwise sets
 //! `cache-control` among the response fields of the route.
 
+mod grpc;
+
 use std::time::Duration;
 
 use crate::model::{Page, Part, Redirect, Respond, Template, Variable};
@@ -132,16 +134,39 @@ pub const NO_ROUTE: Answer<'_> = answer(404, "no route matches this request");
 /// Writes an answer as HTTP/1.1, with what its route changes. The answer to a HEAD request has no body.
 /// Gives back where the head ends in `out`.
 pub fn write(answer: Answer<'_>, keep_alive: bool, facts: &Facts<'_>, out: &mut Vec<u8>) -> usize {
+    let status = status(answer, facts);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    write_number(u64::from(status), out);
+    out.push(b' ');
+    out.extend_from_slice(phrase(status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    let body = write_fields(answer, facts, out);
+    write_connection(keep_alive, facts.head.version, out);
+    out.extend_from_slice(b"\r\n");
+    let head = out.len();
+    for part in body {
+        out.extend_from_slice(part);
+    }
+    head
+}
+
+/// The status that an answer has for the client of a request: failures of gRPC calls are told in fields.
+pub fn status(answer: Answer<'_>, facts: &Facts<'_>) -> u16 {
+    if grpc::failure(answer, facts).is_some() { 200 } else { answer.status }
+}
+
+/// Writes the field lines of an answer, whatever version of HTTP the client speaks; gives back its body,
+/// in two parts, of which that to a HEAD request has none.
+pub fn write_fields<'a>(answer: Answer<'a>, facts: &Facts<'a>, out: &mut Vec<u8>) -> [&'a [u8]; 2] {
     let edits = Edits::new(&facts.route.response, &UNCHANGED.response);
     let is_wrong = matches!(answer.says, Says::Wrong { .. });
     let is_ours = |name: &str| is_wrong && belongs_to_failures(name);
-    let body = body(answer, facts);
-    out.extend_from_slice(b"HTTP/1.1 ");
-    write_number(u64::from(answer.status), out);
-    out.push(b' ');
-    out.extend_from_slice(phrase(answer.status).as_bytes());
-    out.extend_from_slice(b"\r\n");
-    let content_type = body.map(|(content_type, _)| content_type.as_bytes());
+    let grpc = grpc::failure(answer, facts);
+    let body = if grpc.is_some() { None } else { body(answer, facts) };
+    let content_type = match (grpc, body) {
+        (Some(_), _) => Some(grpc::CONTENT_TYPE),
+        (None, body) => body.map(|(content_type, _)| content_type.as_bytes()),
+    };
     let forbidden = (answer.status >= 400).then_some(&b"no-store"[..]);
     let retry_after = match answer.says {
         Says::Wrong { retry_after: Some(seconds), .. } => Some(seconds.to_string()),
@@ -167,7 +192,9 @@ pub fn write(answer: Answer<'_>, keep_alive: bool, facts: &Facts<'_>, out: &mut 
     for (name, template) in edits.added().filter(|(name, _)| !is_ours(name)) {
         write_edit(facts, name, template, out);
     }
-    write_connection(keep_alive, facts.head.version, out);
+    if let Some(failure) = grpc {
+        failure.write(out);
+    }
     let (text, end) = body.map_or((&b""[..], ""), |(_, text)| text);
     // These never have a body, and so no length (RFC 9110 §8.6).
     if !matches!(answer.status, 204 | 304) {
@@ -175,13 +202,7 @@ pub fn write(answer: Answer<'_>, keep_alive: bool, facts: &Facts<'_>, out: &mut 
         write_number((text.len() + end.len()) as u64, out);
         out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(b"\r\n");
-    let head = out.len();
-    if facts.head.method != Method::Head {
-        out.extend_from_slice(text);
-        out.extend_from_slice(end.as_bytes());
-    }
-    head
+    if facts.head.method == Method::Head { [b"", b""] } else { [text, end.as_bytes()] }
 }
 
 /// The type of a body, and its bytes in two parts.

@@ -20,8 +20,8 @@ use crate::proxy::forward::connection::{Ending, Responder};
 use crate::proxy::patience::{GaveUp, HasLeft};
 use crate::proxy::scratch::AttemptScratch;
 use crate::proxy::upstream::{self, Upstream};
-use crate::proxy::wire::ResponseHead;
 use crate::proxy::wire::http1::{HeadError, Onward, parse_response, write_request};
+use crate::proxy::wire::{RequestHead, ResponseHead, Version, websocket};
 
 /// What comes from the instance.
 struct Reading<'a, 's> {
@@ -301,6 +301,14 @@ fn may_switch(attempt: &Attempt<'_>, response: &ResponseHead) -> bool {
     let asked = head.upgrade.map(|upgrade| head.fields.get(upgrade));
     let agreed = response.upgrade.map(|upgrade| response.fields.get(upgrade));
     matches!((asked, agreed), (Some(asked), Some(agreed)) if asked.eq_ignore_ascii_case(agreed))
+        && (head.version != Version::Http2 || accepts_key(head, response))
+}
+
+/// Whether the instance has read the key that we have made for a client of HTTP/2, which has none to hold
+/// the answer against.
+fn accepts_key(head: &RequestHead, response: &ResponseHead) -> bool {
+    let key = head.fields.value("sec-websocket-key").unwrap_or_default();
+    response.fields.value("sec-websocket-accept") == Some(&websocket::accept(key)[..])
 }
 
 /// The connection took not one byte, which is as good as none.

@@ -3,6 +3,8 @@
 //! A head owns a copy of its bytes and refers to them by [`Span`]s. Both vectors are kept from one
 //! message to the next, so a connection in steady state allocates nothing for its heads.
 
+use std::time::Duration;
+
 use crate::proxy::wire::line::members;
 
 /// A part of a head's bytes.
@@ -283,6 +285,39 @@ impl RequestHead {
         let digits = self.fields.get(line.value);
         let digits = str::from_utf8(digits).ok().filter(|_| digits.iter().all(u8::is_ascii_digit));
         digits?.parse().ok()
+    }
+
+    /// Whether it is a gRPC call.
+    pub fn is_grpc(&self) -> bool {
+        const GRPC: &[u8] = b"application/grpc";
+        // Calls are POSTs: others need not be looked through.
+        self.method == Method::Post
+            && self.fields.value("content-type").is_some_and(|value| {
+                let (kind, rest) = value.split_at(value.len().min(GRPC.len()));
+                kind.eq_ignore_ascii_case(GRPC) && matches!(rest, [] | [b'+' | b';' | b' ', ..])
+            })
+    }
+
+    /// How long the client of a gRPC call waits for its end, if it says so: at most eight digits and a
+    /// unit.
+    pub fn grpc_timeout(&self) -> Option<Duration> {
+        if !self.is_grpc() {
+            return None;
+        }
+        let (unit, digits) = self.fields.value("grpc-timeout")?.split_last()?;
+        if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        let number = digits.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+        Some(match unit {
+            b'H' => Duration::from_secs(number * 3_600),
+            b'M' => Duration::from_secs(number * 60),
+            b'S' => Duration::from_secs(number),
+            b'm' => Duration::from_millis(number),
+            b'u' => Duration::from_micros(number),
+            b'n' => Duration::from_nanos(number),
+            _ => return None,
+        })
     }
 
     /// The host without its port, as it came.

@@ -9,10 +9,12 @@
 
 pub mod chunked;
 pub mod date;
+pub mod flood;
 pub mod head;
 pub mod http1;
 pub mod http2;
 mod line;
+pub mod websocket;
 
 // Probes write it too, and they know nothing of this room.
 pub use crate::net::proxy_protocol;
