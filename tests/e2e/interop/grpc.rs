@@ -168,7 +168,7 @@ fn servers_that_say_so_get_no_calls() {
     let [one, two] = servers.each_ref();
     let often =
         "type = \"grpc\"\ninterval = \"200ms\"\nserving_interval = \"200ms\"\ntimeout = \"200ms\"";
-    let (daemon, bind) = before(&[one, two], "", "", often);
+    let (daemon, bind) = before(&[one, two], "", "slow_start = \"off\"", often);
     let [calls, itself] = [bind, two.address].map(|address| Calls { python: &python, address });
     eventually("both are well", SOON, || (daemon.eligible("calls") == 2).then_some(()));
     let share = calls.share(200, "two");
