@@ -13,7 +13,7 @@ use tidegate::base::Entropy;
 const ROUNDS: usize = 10_000;
 
 /// What mutations put in, beside single bytes: whatever matters to somebody's parser.
-const WORDS: [&[u8]; 44] = [
+const WORDS: [&[u8]; 46] = [
     b"\r\n",
     b"\n",
     b"\r",
@@ -58,6 +58,8 @@ const WORDS: [&[u8]; 44] = [
     b"::ffff:",
     b"\r\n\r\n\0\r\nQUIT\n",
     b"\x03\0\x04",
+    b"\x16\x03\x01\0\x01",
+    b"\0\0\0\x06\0\x04\0\0\x01a",
 ];
 
 /// Every file of a target's corpus, in the order of their names.
@@ -122,6 +124,11 @@ fn chunked_bodies() {
 #[test]
 fn proxy_headers() {
     run("proxy_header", bodies::proxy_header);
+}
+
+#[test]
+fn client_hellos() {
+    run("client_hello", bodies::client_hello);
 }
 
 #[test]

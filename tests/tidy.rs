@@ -29,20 +29,24 @@ const STRANGERS: [&str; 3] = ["fleet", "proxy", "scaling"];
 const PROVISION_USERS: [&str; 2] = ["scaling", "daemon"];
 
 /// Crates that one room alone may name: a change of crate is a change of one room.
-const CONFINED: [(&str, &str); 4] = [
+const CONFINED: [(&str, &str); 6] = [
     ("prometheus::", "src/observe/"),
     ("toml::", "src/config/"),
     ("socket2::", "src/net/"),
     ("redb::", "src/scaling/history.rs"),
+    ("rustls::", "src/net/tls/"),
+    ("x509_parser::", "src/net/tls/"),
 ];
 
 /// Rooms (or files) that decide: no clock, no waiting, no talking.
-const CORES: [&str; 38] = [
+const CORES: [&str; 40] = [
     "src/base/",
     "src/model/",
     "src/config/",
     "src/observe/access/line.rs",
     "src/net/proxy_protocol.rs",
+    "src/net/tls/choice.rs",
+    "src/net/tls/subject.rs",
     "src/fleet/member.rs",
     "src/fleet/member/",
     "src/fleet/membership.rs",

@@ -1,4 +1,5 @@
 //! The two directions of a connection, read and written with one system call each.
+//! Under TLS what is read and written is what it protects.
 //!
 //! Tokio's own halves make the same calls through the C library, whose `recv` and `send` are points of
 //! cancellation and pay for that in every program with more than one thread: 3 % of a small request.
@@ -47,6 +48,7 @@ impl<'a> Outgoing<'a> {
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self.0 {
             Stream::Plain(socket) => socket.try_write(bytes),
+            Stream::Tls(tls) => tls.try_write(bytes),
         }
     }
 }
@@ -60,6 +62,7 @@ impl AsyncRead for Incoming<'_> {
         let space = into.initialize_unfilled();
         let n = match self.0 {
             Stream::Plain(socket) => ready!(poll_recv(socket, cx, space))?,
+            Stream::Tls(tls) => ready!(tls.poll_read(cx, space))?,
         };
         into.advance(n);
         Poll::Ready(Ok(()))
@@ -74,6 +77,7 @@ impl AsyncWrite for Outgoing<'_> {
     ) -> Poll<io::Result<usize>> {
         match self.0 {
             Stream::Plain(socket) => poll_send(socket, cx, bytes),
+            Stream::Tls(tls) => tls.poll_write(cx, bytes),
         }
     }
 
@@ -84,6 +88,7 @@ impl AsyncWrite for Outgoing<'_> {
     ) -> Poll<io::Result<usize>> {
         match self.0 {
             Stream::Plain(socket) => poll_send_pieces(socket, cx, pieces),
+            Stream::Tls(tls) => tls.poll_write_vectored(cx, pieces),
         }
     }
 
@@ -91,17 +96,19 @@ impl AsyncWrite for Outgoing<'_> {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.0 {
             Stream::Plain(_) => Poll::Ready(Ok(())),
+            Stream::Tls(tls) => tls.poll_flush(cx),
         }
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.0 {
             Stream::Plain(socket) => {
                 Poll::Ready(Ok(rustix::net::shutdown(socket, Shutdown::Write)?))
             }
+            Stream::Tls(tls) => tls.poll_shutdown(cx),
         }
     }
 }
@@ -156,6 +163,12 @@ pub(super) fn poll_recv(
     poll(socket, cx, READ, len, || Ok(recv(socket, &mut *space, RecvFlags::empty())?.0))
 }
 
+/// The same, without waiting.
+pub(super) fn try_recv(socket: &TcpStream, space: &mut [u8]) -> io::Result<usize> {
+    let len = space.len();
+    attempt(socket, READ.0, len, || Ok(recv(socket, &mut *space, RecvFlags::empty())?.0))
+}
+
 /// Writes what is taken with one call.
 pub(super) fn poll_send(
     socket: &TcpStream,
@@ -163,6 +176,11 @@ pub(super) fn poll_send(
     bytes: &[u8],
 ) -> Poll<io::Result<usize>> {
     poll(socket, cx, WRITE, bytes.len(), || Ok(send(socket, bytes, SendFlags::NOSIGNAL)?))
+}
+
+/// The same, without waiting.
+pub(super) fn try_send(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    attempt(socket, WRITE.0, bytes.len(), || Ok(send(socket, bytes, SendFlags::NOSIGNAL)?))
 }
 
 fn poll_send_pieces(
@@ -194,24 +212,33 @@ fn poll(
     mut call: impl FnMut() -> io::Result<usize>,
 ) -> Poll<io::Result<usize>> {
     loop {
-        let mut partly = None;
-        let tried = stream.try_io(interest, || {
-            let moved = call()?;
-            if 0 < moved && moved < len {
-                partly = Some(moved);
-                // To the runtime this is the same: the socket is not ready any more.
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            Ok(moved)
-        });
-        match (tried, partly) {
-            (_, Some(moved)) | (Ok(moved), None) => return Poll::Ready(Ok(moved)),
-            (Err(error), None) if error.kind() == io::ErrorKind::WouldBlock => {
+        match attempt(stream, interest, len, &mut call) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 ready!(poll_ready(stream, cx))?;
             }
-            (Err(error), None) => return Poll::Ready(Err(error)),
+            done => return Poll::Ready(done),
         }
     }
+}
+
+/// The same, without waiting.
+fn attempt(
+    stream: &TcpStream,
+    interest: Interest,
+    len: usize,
+    mut call: impl FnMut() -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut partly = None;
+    let tried = stream.try_io(interest, || {
+        let moved = call()?;
+        if 0 < moved && moved < len {
+            partly = Some(moved);
+            // To the runtime this is the same: the socket is not ready any more.
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(moved)
+    });
+    partly.map_or(tried, Ok)
 }
 
 #[cfg(test)]

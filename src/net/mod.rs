@@ -1,5 +1,5 @@
-//! Sockets: binding, connecting, what is said first on a connection that a proxy makes, splicing, and
-//! the HTTP client for everything off the hot path.
+//! Sockets: binding, connecting, what is said first on a connection that a proxy makes, splicing,
+//! TLS, and the HTTP client for everything off the hot path.
 
 pub mod bind;
 pub mod dial;
@@ -9,4 +9,5 @@ pub mod options;
 pub mod proxy_protocol;
 pub mod splice;
 pub mod stream;
+pub mod tls;
 pub mod unix;

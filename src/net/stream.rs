@@ -5,14 +5,20 @@ use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll, Waker};
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
+
+use crate::net::tls::TlsStream;
 
 /// A connection.
 #[derive(Debug)]
 pub enum Stream {
     /// Bytes as they are.
     Plain(TcpStream),
+    /// Bytes under TLS. Boxed, because that is large.
+    Tls(Box<TlsStream>),
 }
 
 impl From<TcpStream> for Stream {
@@ -21,11 +27,18 @@ impl From<TcpStream> for Stream {
     }
 }
 
+impl From<TlsStream> for Stream {
+    fn from(tls: TlsStream) -> Self {
+        Self::Tls(Box::new(tls))
+    }
+}
+
 impl Stream {
     /// Its socket.
     pub fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) => socket,
+            Self::Tls(tls) => tls.socket(),
         }
     }
 
@@ -34,6 +47,7 @@ impl Stream {
     pub fn plain(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(socket) => Some(socket),
+            Self::Tls(_) => None,
         }
     }
 
@@ -41,17 +55,30 @@ impl Stream {
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(socket) => socket.poll_read_ready(cx),
+            Self::Tls(tls) => tls.poll_read_ready(cx),
         }
     }
 
     /// Whether there is nothing to read and no end, as far as the kernel has told the runtime: no system
     /// call unless the last read filled its buffer to the brim.
     pub fn is_quiet(&self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        if self.poll_read_ready(&mut cx).is_pending() {
-            return true;
+        match self {
+            Self::Plain(socket) => {
+                let mut cx = Context::from_waker(Waker::noop());
+                socket.poll_read_ready(&mut cx).is_pending()
+                    || matches!(
+                        socket.try_read(&mut [0]),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock
+                    )
+            }
+            Self::Tls(tls) => tls.is_quiet(),
         }
-        matches!(self.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Whether there is nothing to read and no end, as far as the kernel knows: a system call.
+    pub fn is_open(&self) -> bool {
+        let looked = recv(self.socket(), &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        matches!(looked, Err(Errno::AGAIN))
     }
 
     /// Reads what is there without waiting.
@@ -61,6 +88,7 @@ impl Stream {
     pub fn try_read(&self, space: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.try_read(space),
+            Self::Tls(tls) => tls.try_read(space),
         }
     }
 
@@ -74,6 +102,7 @@ impl Stream {
                 Poll::Ready(Err(_)) => true,
                 Poll::Pending => false,
             },
+            Self::Tls(tls) => tls.has_ended(),
         }
     }
 
@@ -85,8 +114,20 @@ impl Stream {
 
     /// Closed with a reset when it is dropped: what was cut must not look whole.
     pub fn cut(&self) {
-        // If it cannot be set, the connection is gone already.
-        let _ = self.socket().set_zero_linger();
+        match self {
+            // If it cannot be set, the connection is gone already.
+            Self::Plain(socket) => drop(socket.set_zero_linger()),
+            Self::Tls(tls) => tls.cut(),
+        }
+    }
+
+    /// To be called before a connection is dropped that has come to its end: where the end of the socket
+    /// does not tell that all was said, the peer is told, if it takes that without waiting.
+    pub fn say_goodbye(&self) {
+        match self {
+            Self::Plain(_) => {}
+            Self::Tls(tls) => tls.say_goodbye(),
+        }
     }
 
     /// Our end of it.

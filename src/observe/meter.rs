@@ -353,6 +353,75 @@ impl RefuseReason {
     }
 }
 
+/// How a TLS handshake with a client ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Handshake {
+    /// A new session.
+    Full,
+    /// A session that a ticket brought back: no certificate was shown or signed for.
+    Resumed,
+    /// The client speaks no version that the listener does.
+    Version,
+    /// They have no suite, group or signature scheme in common.
+    Cipher,
+    /// The client wants an application protocol, and none that the listener has (ALPN).
+    Protocol,
+    /// The client does not like the listener's certificate, or says it does not know who signed it.
+    Certificate,
+    /// The client had to show a certificate, and has none.
+    ClientCertificateMissing,
+    /// The client's certificate is not good.
+    ClientCertificateBad,
+    /// The client ended the connection, or said that it gives up.
+    ClientGone,
+    /// It took too long.
+    Timeout,
+    /// What the client sent is no TLS.
+    NotTls,
+    /// The client breaks the protocol.
+    Broken,
+    /// This side could not go on.
+    Internal,
+}
+
+impl Handshake {
+    /// All of them, in the order of [`ListenerShard::handshakes`].
+    pub const ALL: [Self; 13] = [
+        Self::Full,
+        Self::Resumed,
+        Self::Version,
+        Self::Cipher,
+        Self::Protocol,
+        Self::Certificate,
+        Self::ClientCertificateMissing,
+        Self::ClientCertificateBad,
+        Self::ClientGone,
+        Self::Timeout,
+        Self::NotTls,
+        Self::Broken,
+        Self::Internal,
+    ];
+
+    /// The word for the `outcome` label.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Full => "ok_full",
+            Self::Resumed => "ok_resumed",
+            Self::Version => "no_shared_version",
+            Self::Cipher => "no_shared_cipher",
+            Self::Protocol => "no_shared_protocol",
+            Self::Certificate => "bad_certificate",
+            Self::ClientCertificateMissing => "client_certificate_missing",
+            Self::ClientCertificateBad => "client_certificate_bad",
+            Self::ClientGone => "client_gone",
+            Self::Timeout => "timeout",
+            Self::NotTls => "not_tls",
+            Self::Broken => "broken",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 /// How a route answers in an instance's stead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AnswerKind {
@@ -451,9 +520,16 @@ pub struct ListenerShard {
     pub answered: [Tally; AnswerKind::ALL.len()],
     /// By [`FloodKind`].
     pub floods: [Tally; FloodKind::ALL.len()],
+    /// By [`Handshake`].
+    pub handshakes: [Tally; Handshake::ALL.len()],
 }
 
 impl ListenerShard {
+    /// A TLS handshake ended.
+    pub fn count_handshake(&self, outcome: Handshake) {
+        self.handshakes[outcome as usize].add(1);
+    }
+
     /// A message was refused.
     pub fn count_refusal(&self, reason: RefuseReason) {
         self.refused[reason as usize].add(1);
@@ -513,6 +589,9 @@ mod tests {
         }
         for (index, reason) in RefuseReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index);
+        }
+        for (index, outcome) in Handshake::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, index);
         }
         for (index, kind) in AnswerKind::ALL.into_iter().enumerate() {
             assert_eq!(kind as usize, index);

@@ -11,7 +11,7 @@ pub mod metrics;
 
 pub use access::{AccessLog, AccessSink, Account};
 pub use meter::{
-    AnswerKind, FailReason, FloodKind, ListenerMeter, ListenerShard, PoolMeter, PoolShard,
-    RefuseReason, RetryReason,
+    AnswerKind, FailReason, FloodKind, Handshake, ListenerMeter, ListenerShard, PoolMeter,
+    PoolShard, RefuseReason, RetryReason,
 };
 pub use metrics::Metrics;

@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::io;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 use tokio::net::TcpStream;
 
 use crate::base::Ms;
@@ -116,12 +115,6 @@ impl Upstreams {
 /// A connection that was introduced as one client's is of no use to another.
 fn keeps_any(pool: &Pool) -> bool {
     pool.upstream.proxy_protocol.is_none()
-}
-
-/// Nothing to read and not closed, as far as the kernel knows: a system call.
-pub fn is_open(stream: &TcpStream) -> bool {
-    let looked = recv(stream, &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-    matches!(looked, Err(Errno::AGAIN))
 }
 
 /// Whether a connection failed for want of something on this machine (file descriptors, memory, free

@@ -2,9 +2,10 @@
 //! seeded mutations of it.
 //!
 //! Each holds a codec to three things: it reads the same however its input is cut; it agrees with the
-//! naive readers in `oracle.rs` and `proxy_oracle.rs` on what is a message and where it ends; and what is sent on of a message
+//! naive readers (`oracle.rs`, `proxy_oracle.rs`, `hello_oracle.rs`) on what is a message and where it ends; and what is sent on of a message
 //! reads as the same message.
 
+mod hello_oracle;
 mod oracle;
 mod proxy_oracle;
 
@@ -21,6 +22,7 @@ use tidegate::model::{
 };
 use tidegate::proxy::rewrite::{Facts, UNCHANGED};
 use tidegate::proxy::wire::chunked::{Decoded, Decoder, LAST, write_chunk_line};
+use tidegate::proxy::wire::client_hello;
 use tidegate::proxy::wire::head::Fields;
 use tidegate::proxy::wire::http1::{
     HeadError, HeadLimits, Onward, parse_request, parse_response, write_request, write_response,
@@ -402,6 +404,19 @@ fn decode(
                 return Ok(Some((data, decoder.into_trailers(&Fields::default()), at + skip)));
             }
         }
+    }
+}
+
+/// The first message of a TLS connection.
+pub fn client_hello(data: &[u8]) {
+    let found = client_hello::parse(data);
+    for cut in cuts(data.len()) {
+        let at_cut = client_hello::parse(&data[..cut]);
+        assert!(at_cut == Ok(None) || at_cut == found, "{at_cut:?} at {cut} of {found:?}");
+    }
+    let naive = hello_oracle::server_name(data);
+    if let Ok(Some(hello)) = found {
+        assert_eq!(Some(hello.server_name.map(String::from)), naive);
     }
 }
 

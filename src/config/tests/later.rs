@@ -54,7 +54,6 @@ fn what_is_right_and_not_served_is_refused_too() {
     for (text, expected) in [
         (format!("{https}{POOL}"), "protocol of listener 127.0.0.1:80"),
         (format!("{LISTENER}{POOL}upstream_tls = {{}}\n"), "pool.web.upstream_tls"),
-        (format!("{LISTENER}{POOL}upstream = \"h2\"\n"), "pool.web.upstream"),
     ] {
         good(&text);
         std::fs::write(&path, &text).expect("written");

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::text::{Kind, Text};
 use crate::base::{ListenerId, PoolId};
 use crate::observe::meter::{
-    AnswerKind, FailReason, FloodKind, LATENCY_BOUNDS, Latency, ListenerMeter, ListenerShard,
-    PoolMeter, PoolShard, RefuseReason, RetryReason, Tally,
+    AnswerKind, FailReason, FloodKind, Handshake, LATENCY_BOUNDS, Latency, ListenerMeter,
+    ListenerShard, PoolMeter, PoolShard, RefuseReason, RetryReason, Tally,
 };
 
 /// Meters by name.
@@ -137,6 +137,24 @@ pub(super) fn write_listeners(text: &mut Text, listeners: &Meters<ListenerId, Li
         for reason in RefuseReason::ALL {
             let count = sum(&meter.shards, |shard: &ListenerShard| &shard.refused[reason as usize]);
             text.sample(&[("listener", listener.as_str()), ("reason", reason.word())], count);
+        }
+    }
+
+    text.family(
+        "tls_handshakes_total",
+        Kind::Counter,
+        "TLS handshakes with clients, by how they ended.",
+    );
+    for (listener, meter) in listeners {
+        let counts = Handshake::ALL.map(|outcome| {
+            sum(&meter.shards, |shard: &ListenerShard| &shard.handshakes[outcome as usize])
+        });
+        // Most listeners speak no TLS.
+        if counts.iter().any(|count| *count > 0) {
+            for (outcome, count) in Handshake::ALL.into_iter().zip(counts) {
+                let labels = [("listener", listener.as_str()), ("outcome", outcome.word())];
+                text.sample(&labels, count);
+            }
         }
     }
 

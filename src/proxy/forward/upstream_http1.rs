@@ -104,7 +104,7 @@ fn kept(attempt: &Attempt<'_>) -> Option<Upstream> {
     let worker = attempt.worker();
     let (pool, now) = (&attempt.view.pool, worker.timers.now());
     let mut kept = iter::from_fn(|| worker.upstreams.take(pool, attempt.instance, now));
-    kept.find(|kept| attempt.repeatable || upstream::is_open(kept.stream.socket()))
+    kept.find(|kept| attempt.repeatable || kept.stream.is_open())
 }
 
 async fn connect(attempt: &Attempt<'_>, has_left: HasLeft<'_>) -> Result<Upstream, Failure> {

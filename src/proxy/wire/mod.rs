@@ -16,6 +16,7 @@ pub mod http2;
 mod line;
 pub mod websocket;
 
-// Probes write it too, and they know nothing of this room.
+// Others read and write these too, and they know nothing of this room.
 pub use crate::net::proxy_protocol;
+pub use crate::net::tls::client_hello;
 pub use head::{BodyLength, Field, Known, Method, RequestHead, ResponseHead, Version};
