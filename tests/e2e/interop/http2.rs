@@ -147,6 +147,10 @@ fn curl_in_every_version_to_instances_of_every_version() {
             let piped = format!("cat {large} | curl -sS --cacert {ca} {http} -T - {echo}");
             let seen = client("sh", &["-c", &piped]).0;
             assert!(seen.contains(&expected), "{what}, without a length: {seen}");
+            if version == "2" && !way.secure {
+                // curl 7.88 cannot share a connection of prior knowledge, whoever serves: h2load does.
+                continue;
+            }
             let quiet = ["--no-progress-meter", "-Z", "--parallel-max", "20", "-o", "/dev/null"];
             let many = way.url("/small?n=[1-200]");
             let codes = curl(&[&quiet[..], &["-w", "%{http_code}\n", &many]].concat());
