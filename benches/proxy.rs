@@ -63,6 +63,7 @@ fn facts<'a>(
         listener,
         client: "192.0.2.7",
         scheme: "http",
+        client_subject: None,
         trusted: false,
         request_id: Some(RequestId::of(head, "x-request-id", entropy)),
         date: [b' '; 29],

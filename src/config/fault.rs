@@ -11,7 +11,7 @@ pub struct Fault {
     pub file: PathBuf,
     /// The line, from 1; 0 if the fault is not at a place in the file.
     pub line: usize,
-    /// The column in characters, from 1; 0 if the fault is not at a place in the file.
+    /// The column in characters, from 1; 0 if only the line is known, or nothing.
     pub column: usize,
     /// The path of the key, such as `pool.web.timeouts.connect`; empty for faults of syntax.
     pub key: String,
@@ -24,8 +24,10 @@ pub struct Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.file.display())?;
-        if self.line > 0 {
-            write!(f, "{}:{}:", self.line, self.column)?;
+        for number in [self.line, self.column] {
+            if number > 0 {
+                write!(f, "{number}:")?;
+            }
         }
         if !self.key.is_empty() {
             write!(f, " {}:", self.key)?;

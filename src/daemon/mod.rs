@@ -1,11 +1,12 @@
 //! The daemon: what ties the rooms together, and the life of the process.
 //!
 //! [`run`] starts in this order, so that nothing is touched before everything before it is sure:
-//! config, state lock, sockets, workers, agents, admin API. The control plane runs on the main
+//! config, certificates, state lock, sockets, workers, agents, admin API. The control plane runs on the main
 //! thread; each worker on its own. [`steward`] holds the middle, [`agents`] the scaling agents,
 //! [`stop`] the end.
 
 pub mod agents;
+pub mod certificates;
 pub mod control;
 pub mod demand;
 pub mod descriptors;
@@ -28,6 +29,7 @@ use crate::base::Clock;
 use crate::base::clock::wall_seconds;
 use crate::config::{self, AccessTo, Config, Faults};
 use crate::daemon::agents::Agents;
+use crate::daemon::certificates::Certificates;
 use crate::daemon::control::AdminControl;
 use crate::daemon::demand::Windows;
 use crate::daemon::publish::Shared;
@@ -61,8 +63,10 @@ impl RunError {
 /// # Errors
 /// If the config has faults, something cannot be bound or locked, or a worker ends by itself.
 pub fn run(path: &Path) -> Result<(), RunError> {
-    let config = config::load(path).map_err(RunError::Input)?.config;
-    log::init(config.log.level, config.log.format);
+    let loaded = config::load(path).map_err(RunError::Input)?;
+    log::init(loaded.config.log.level, loaded.config.log.format);
+    let certificates = Certificates::read(path, &loaded, &Certificates::default());
+    let (config, certificates) = (loaded.config, certificates.map_err(RunError::Input)?);
     descriptors::raise_limit(&config.listeners);
     let state = StateDir::open(&config.node.state_dir).map_err(RunError::failed)?;
     let addresses: Vec<_> = config.listeners.iter().flat_map(|l| l.bind.clone()).collect();
@@ -71,10 +75,16 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(RunError::failed)?;
-    runtime.block_on(serve(path, config, state, bound))
+    runtime.block_on(serve(path, config, certificates, state, bound))
 }
 
-async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Result<(), RunError> {
+async fn serve(
+    path: &Path,
+    config: Config,
+    certificates: Certificates,
+    state: StateDir,
+    bound: Bound,
+) -> Result<(), RunError> {
     // Signals first: one that comes while we start must not kill us half-way.
     let mut hang_ups = signal(SignalKind::hangup()).map_err(RunError::failed)?;
     let mut stops = stop::Signals::new().map_err(RunError::failed)?;
@@ -114,7 +124,8 @@ async fn serve(path: &Path, config: Config, state: StateDir, bound: Bound) -> Re
         control: Arc::new(AdminControl { commands: command_sender }),
         token,
     };
-    let shared = Shared::new(state.path());
+    let mut shared = Shared::new(state.path());
+    shared.certificates = certificates;
     let mut steward = Steward {
         clock,
         path: path.to_owned(),

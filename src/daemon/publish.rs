@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::base::{ListenerId, PoolId};
 use crate::config::Config;
+use crate::daemon::certificates::Certificates;
 use crate::daemon::keys;
 use crate::model::{Action, Census, PoolRow, Route, TrafficPlan};
 use crate::observe::metrics::Metrics;
@@ -18,6 +19,8 @@ use crate::proxy::snapshot::{ListenerView, PoolShared, PoolView, Snapshot};
 /// listener that leaves the config and comes back goes on counting.
 #[derive(Debug)]
 pub struct Shared {
+    /// Of the config in force; replaced with it.
+    pub certificates: Certificates,
     state_dir: PathBuf,
     sticky_keys: Option<Arc<Keys>>,
     pools: HashMap<PoolId, Arc<PoolShared>>,
@@ -28,6 +31,7 @@ impl Shared {
     /// Nothing yet. Keys are in this state directory, and read when the first pool needs them.
     pub fn new(state_dir: &Path) -> Self {
         Self {
+            certificates: Certificates::default(),
             state_dir: state_dir.to_owned(),
             sticky_keys: None,
             pools: HashMap::new(),
@@ -85,7 +89,8 @@ pub fn snapshot(
             if pool.affinity.sticky.is_some() {
                 kept.memory.know_keys(|| shared.sticky_keys());
             }
-            PoolView::build(Arc::clone(pool), members, plan, hopeful, kept)
+            let view = PoolView::build(Arc::clone(pool), members, plan, hopeful, kept);
+            view.with_tls(shared.certificates.client(&pool.id))
         })
         .collect();
     let leads = |route: &'_ Route| match &route.action {
@@ -109,6 +114,7 @@ pub fn snapshot(
                 default_pool,
                 meter: metrics.listener_meter(&listener.id),
                 crowd: shared.crowd(&listener.id),
+                tls: shared.certificates.server(&listener.id),
                 listener: listener.clone(),
             })
         })

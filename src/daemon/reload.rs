@@ -3,7 +3,8 @@
 //! Everything that can fail is built first; then the config is swapped; then the old is retired.
 //! Sockets of addresses that stay are not touched.
 
-use crate::config::{self, Difference};
+use crate::config::{self, Difference, Faults};
+use crate::daemon::certificates::Certificates;
 use crate::daemon::steward::Steward;
 use crate::daemon::workers::Bound;
 
@@ -30,17 +31,21 @@ pub async fn reload(steward: &mut Steward) -> Result<String, Vec<String>> {
 }
 
 async fn try_reload(steward: &mut Steward) -> Result<String, Vec<String>> {
-    let loaded = config::load(&steward.path)
-        .map_err(|faults| faults.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let list = |faults: Faults| faults.0.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let loaded = config::load(&steward.path).map_err(list)?;
     let difference = config::diff(&steward.config, &loaded.config);
     if !difference.needs_restart.is_empty() {
         let refuse = |key| format!("{key} cannot change while the daemon runs: restart it");
         return Err(difference.needs_restart.iter().map(refuse).collect());
     }
+    let before = &steward.shared.certificates;
+    let certificates = Certificates::read(&steward.path, &loaded, before).map_err(list)?;
     let bound = Bound::bind(&difference.binds.added, loaded.config.node.workers)?;
     let prepared = steward.agents.prepare(&loaded.config.pools, steward.state.path())?;
     // Nothing can fail from here on.
     steward.config = loaded.config;
+    steward.shared.certificates = certificates;
+    steward.shared.certificates.show(&steward.metrics);
     steward.membership.apply_config(steward.clock.now(), &steward.config.pools);
     steward.agents.adopt(prepared);
     steward.workers.retire(&difference.binds.removed).await;

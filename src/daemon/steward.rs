@@ -37,6 +37,10 @@ const TICK: Duration = Duration::from_millis(100);
 /// Ticks per second: demand windows are one second long.
 const TICKS_PER_SECOND: u32 = 10;
 
+/// How often the files of certificates are looked at, in ticks. What has changed is read at the next
+/// look, so that it rests meanwhile.
+const TICKS_PER_LOOK: u32 = 2 * TICKS_PER_SECOND;
+
 /// Events taken in one go before the next publication: a round of probes of a large pool makes one
 /// snapshot, not a thousand.
 const BATCH: usize = 512;
@@ -173,6 +177,7 @@ impl Steward {
         self.membership.apply_evacuations(said.evacuations);
         self.membership.end_evacuations(wall_seconds() as u64);
         self.membership.apply_config(self.clock.now(), &self.config.pools);
+        self.shared.certificates.show(&self.metrics);
         self.publish();
         self.settle();
     }
@@ -211,6 +216,9 @@ impl Steward {
                         self.end_overrides();
                         self.membership.review_plans();
                         self.show_agents();
+                    }
+                    if count.is_multiple_of(TICKS_PER_LOOK) {
+                        self.look_at_certificates();
                     }
                     count = count.wrapping_add(1);
                 }
@@ -391,6 +399,16 @@ impl Steward {
             // The agents are shown the census, and are to see it without what has ended.
             self.publish();
         }
+    }
+
+    /// Connections are made with certificates as they are in their files, and the log is told in time of
+    /// those that end.
+    fn look_at_certificates(&mut self) {
+        if self.shared.certificates.look(&self.config, &self.metrics) {
+            self.shared.certificates.show(&self.metrics);
+            self.publish();
+        }
+        self.shared.certificates.tell_endings(wall_seconds() as i64);
     }
 
     /// Once a second: shows each agent its pool, with the demand of the last seconds.

@@ -70,6 +70,13 @@ pub struct ListenerTls {
     pub min_version: TlsVersion,
 }
 
+impl ListenerTls {
+    /// The field by which instances are told of verified clients, if clients are verified.
+    pub fn subject_field(&self) -> Option<&str> {
+        self.client_ca.as_ref().map(|_| self.client_subject.as_str())
+    }
+}
+
 /// How instances are spoken to by TLS.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PoolTls {

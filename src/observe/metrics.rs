@@ -11,11 +11,13 @@ mod census;
 mod meters;
 mod text;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus::{
-    CounterVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
+    CounterVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use self::meters::Meters;
@@ -51,6 +53,8 @@ pub struct Metrics {
     recommended_seconds: CounterVec,
     recommended_short_seconds: CounterVec,
     access_log_dropped: IntCounterVec,
+    certificate_expiry: IntGaugeVec,
+    certificate_reloads: IntCounterVec,
 }
 
 impl Metrics {
@@ -101,6 +105,23 @@ impl Metrics {
             &[],
         );
         access_log_dropped.with_label_values::<&str>(&[]);
+        let certificate_reloads = counter(
+            "tls_certificate_reloads_total",
+            "Times that certificates were read again because their files had changed.",
+            &["outcome"],
+        );
+        for outcome in RELOAD_OUTCOMES {
+            certificate_reloads.with_label_values(&[outcome]);
+        }
+        let expiry = Opts::new(
+            format!("{}tls_certificate_expiry_seconds", text::PREFIX),
+            "When the certificate of a listener ends, in seconds since 1970.",
+        );
+        let certificate_expiry = IntGaugeVec::new(expiry, &["listener", "certificate"])
+            .expect("names and labels are fixed");
+        registry
+            .register(Box::new(certificate_expiry.clone()))
+            .expect("each name is registered once");
         let seconds = |name: &str, help: &str, labels: &[&str]| {
             let opts = Opts::new(format!("{}{name}", text::PREFIX), help);
             let family = CounterVec::new(opts, labels).expect("names and labels are fixed");
@@ -147,6 +168,8 @@ impl Metrics {
             recommended_seconds,
             recommended_short_seconds,
             access_log_dropped,
+            certificate_expiry,
+            certificate_reloads,
         }
     }
 
@@ -211,6 +234,26 @@ impl Metrics {
     pub fn count_reload(&self, accepted: bool) {
         let [success, failure] = RELOAD_OUTCOMES;
         self.reloads.with_label_values(&[if accepted { success } else { failure }]).inc();
+    }
+
+    /// Files of certificates had changed and were read again: taken over, or refused for their faults.
+    pub fn count_certificate_reload(&self, accepted: bool) {
+        let [success, failure] = RELOAD_OUTCOMES;
+        let outcome = if accepted { success } else { failure };
+        self.certificate_reloads.with_label_values(&[outcome]).inc();
+    }
+
+    /// The certificates that listeners show: whose, from which file, and when each ends, in seconds since
+    /// 1970.
+    pub fn show_certificates<'c>(
+        &self,
+        certificates: impl Iterator<Item = (&'c ListenerId, &'c Path, i64)>,
+    ) {
+        self.certificate_expiry.reset();
+        for (listener, file, ends) in certificates {
+            let file = file.to_string_lossy();
+            self.certificate_expiry.with_label_values(&[listener.as_str(), &file]).set(ends);
+        }
     }
 
     /// A health probe passed or failed.

@@ -44,6 +44,7 @@ pub fn view(listener: Listener, crowd: &Arc<Crowd>) -> Arc<ListenerView> {
         default_pool: None,
         meter: Arc::new(ListenerMeter::new(1)),
         crowd: Arc::clone(crowd),
+        tls: None,
     })
 }
 

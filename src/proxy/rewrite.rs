@@ -24,6 +24,8 @@ pub struct Facts<'a> {
     pub client: &'a str,
     /// What the client spoke with us: `http` or `https`.
     pub scheme: &'static str,
+    /// The subject of the client's certificate, if it was verified: printable ASCII.
+    pub client_subject: Option<&'a str>,
     /// Whether the request came from a trusted peer: what it says about the client is kept.
     pub trusted: bool,
     /// The id that it is known by, if the listener gives ids.
@@ -58,6 +60,19 @@ impl Facts<'_> {
             }
         }
     }
+}
+
+/// Whether a field that came with a request would tell of a verified client, or could pass for one that
+/// does: CGI, and what came after it, cannot tell most signs in names apart. Nobody is trusted in this.
+pub fn poses_as_verified(listener: &Listener, name: &[u8]) -> bool {
+    let is_alike = |a: &u8, b: &u8| {
+        a.eq_ignore_ascii_case(b) || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric())
+    };
+    let is_it = |field: &String| {
+        let field = field.as_bytes();
+        field.len() == name.len() && field.iter().zip(name).all(|(a, b)| is_alike(a, b))
+    };
+    listener.client_subjects.iter().any(is_it)
 }
 
 /// The id by which a request is known in the logs of all that it passes.

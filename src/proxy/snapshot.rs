@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::base::{Clock, Ms, PoolId};
 use crate::model::{Balance, Instance, Listener, Pool, TrafficPlan};
+use crate::net::tls::{ClientTls, ServerTls};
 use crate::observe::{ListenerMeter, PoolMeter};
 use crate::proxy::admit::Crowd;
 use crate::proxy::balance::{Memory, Picker};
@@ -62,6 +63,8 @@ pub struct ListenerView {
     pub meter: Arc<ListenerMeter>,
     /// Its connections; outlives the snapshot, as the counters do.
     pub crowd: Arc<Crowd>,
+    /// What it shows clients; `Some` exactly when its protocol has TLS.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// What outlives the snapshots of a pool: kept by name for as long as the daemon lives.
@@ -96,6 +99,8 @@ pub struct PoolView {
     pub hopeful: bool,
     /// What outlives the snapshot.
     pub shared: Arc<PoolShared>,
+    /// How its instances are spoken to by TLS; `Some` exactly when they are.
+    pub tls: Option<Arc<ClientTls>>,
 }
 
 impl PoolShared {
@@ -128,7 +133,7 @@ impl Snapshot {
 
 impl PoolView {
     /// A pool whose `members` are paired with whether they are admitted, with the plan of where its
-    /// requests go.
+    /// requests go; without TLS.
     pub fn build(
         pool: Arc<Pool>,
         members: Vec<(Arc<Instance>, bool)>,
@@ -142,7 +147,12 @@ impl PoolView {
         let mut members: Vec<Arc<Instance>> = members.into_iter().map(|(m, _)| m).collect();
         members.sort_by_key(|member| member.vitals.serial);
         admitted.sort_by_key(|member| member.vitals.serial);
-        Self { pool, picker, members, admitted, hopeful, shared }
+        Self { pool, picker, members, admitted, hopeful, shared, tls: None }
+    }
+
+    /// The same with instances that are spoken to like this.
+    pub fn with_tls(self, tls: Option<Arc<ClientTls>>) -> Self {
+        Self { tls, ..self }
     }
 
     /// The instance with that serial, if it gets traffic.

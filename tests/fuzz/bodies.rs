@@ -252,6 +252,7 @@ fn facts<'a>(head: &'a RequestHead, listener: &'a Listener) -> Facts<'a> {
         listener,
         client: "192.0.2.7",
         scheme: "http",
+        client_subject: None,
         trusted: false,
         request_id: None,
         date: *b"Sun, 06 Nov 1994 08:49:37 GMT",

@@ -50,6 +50,30 @@ pub struct Loaded {
     pub explanation: Vec<Setting>,
 }
 
+impl Loaded {
+    /// The path of the listener's table, as faults name it; `index` is its place in the configuration.
+    pub fn listener_key(&self, index: usize) -> String {
+        let tables =
+            self.explanation.iter().filter_map(|setting| setting.key.strip_suffix(".name"));
+        let mut listeners = tables.filter(|table| table.starts_with("listener"));
+        listeners.nth(index).unwrap_or("listener").to_owned()
+    }
+
+    /// The line that sets this key, or the first of those in the table of that name.
+    pub fn line_of(&self, key: &str) -> Option<usize> {
+        let is_in = |setting: &&Setting| {
+            setting
+                .key
+                .strip_prefix(key)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.explanation.iter().filter(is_in).find_map(|setting| match setting.origin {
+            Origin::File { line } | Origin::Defaults { line } => Some(line),
+            Origin::BuiltIn => None,
+        })
+    }
+}
+
 /// Reads a file that the configuration names. It need not read more than a little over 64 KiB.
 pub type ReadFile<'r> = dyn Fn(&Path) -> io::Result<Vec<u8>> + 'r;
 

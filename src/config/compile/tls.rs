@@ -83,8 +83,8 @@ impl Compiler<'_> {
     /// What one listener tells instances of verified clients, no client of any may tell them.
     pub(super) fn guard_subjects(&self, file: &File, listeners: &mut [Listener]) {
         let told = |listener: &Listener| {
-            let tls = listener.tls.as_ref().filter(|tls| tls.client_ca.is_some())?;
-            listener.protocol.is_http().then(|| tls.client_subject.clone())
+            let tls = listener.tls.as_ref().filter(|_| listener.protocol.is_http())?;
+            tls.subject_field().map(str::to_owned)
         };
         let subjects: BTreeSet<String> = listeners.iter().filter_map(told).collect();
         let subjects: Arc<[String]> = subjects.into_iter().collect();

@@ -8,7 +8,7 @@ use crate::base::{Clock, Ms};
 use crate::model::{
     InstanceRow, Life, ProcessSettings, Provisioning, StopPolicy, ZoneRow, ZoneState,
 };
-use crate::observe::{AnswerKind, FailReason, FloodKind, RefuseReason, RetryReason};
+use crate::observe::{AnswerKind, FailReason, FloodKind, Handshake, RefuseReason, RetryReason};
 
 /// Two zones, everything counted at least once.
 fn busy() -> (Metrics, Census) {
@@ -32,6 +32,14 @@ fn busy() -> (Metrics, Census) {
     listener.shards[1].count_refusal(RefuseReason::HeadTooLarge);
     listener.shards[1].count_answer(AnswerKind::Redirect);
     listener.shards[1].count_flood(FloodKind::Ping);
+    listener.shards[0].count_handshake(Handshake::Full);
+    listener.shards[1].count_handshake(Handshake::Full);
+    metrics.listener_meter(&"plain".into());
+    metrics.count_certificate_reload(false);
+    let certificates = [(&"gone".into(), Path::new("b.pem"), 1)];
+    metrics.show_certificates(certificates.into_iter());
+    let certificates = [(&"front".into(), Path::new("dir/a.pem"), 1_800_000_000)];
+    metrics.show_certificates(certificates.into_iter());
     metrics.count_decision(&"web".into(), "out", "demand");
     metrics.count_operation(&"web".into(), "launch", "ok", Duration::from_millis(200));
     metrics.count_reload(true);
@@ -85,6 +93,11 @@ fn every_source_is_in_the_text() {
         "tidegate_refused_total{listener=\"front\",reason=\"head_too_large\"} 1",
         "tidegate_answered_total{listener=\"front\",kind=\"redirect\"} 1",
         "tidegate_http2_floods_total{listener=\"front\",kind=\"ping\"} 1",
+        "tidegate_tls_handshakes_total{listener=\"front\",outcome=\"ok_full\"} 2",
+        "tidegate_tls_handshakes_total{listener=\"front\",outcome=\"not_tls\"} 0",
+        "tidegate_tls_certificate_expiry_seconds{certificate=\"dir/a.pem\",listener=\"front\"} 1800000000",
+        "tidegate_tls_certificate_reloads_total{outcome=\"failure\"} 1",
+        "tidegate_tls_certificate_reloads_total{outcome=\"success\"} 0",
         "tidegate_queue_depth{pool=\"web\"} 4",
         "tidegate_zone_share{pool=\"web\",zone=\"a\"} 1",
         "tidegate_zone_share{pool=\"web\",zone=\"b\"} 0",
@@ -120,6 +133,8 @@ fn every_source_is_in_the_text() {
     ] {
         assert!(text.lines().any(|seen| seen == line), "missing: {line}\n{text}");
     }
+    assert!(!text.contains("listener=\"plain\",outcome"), "it has no handshakes");
+    assert!(!text.contains("b.pem"), "it is shown no more");
     assert!(!text.contains("class=\"4xx\""), "classes that never occurred are left out");
 }
 

@@ -97,6 +97,7 @@ impl Connection<'_> {
             listener,
             client: self.client,
             scheme: self.scheme,
+            client_subject: None,
             trusted: listener.trusts(self.client_address),
             request_id: field
                 .map(|field| RequestId::of(head, field, &mut self.worker.entropy.borrow_mut())),

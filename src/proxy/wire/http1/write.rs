@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::model::{ForwardedStyle, Rewrite, Template};
-use crate::proxy::rewrite::{Edits, Facts, RequestId};
+use crate::proxy::rewrite::{Edits, Facts, RequestId, poses_as_verified};
 use crate::proxy::wire::head::{Field, Fields, Known};
 use crate::proxy::wire::{BodyLength, ResponseHead, Version};
 
@@ -89,7 +89,10 @@ pub fn write_request_fields(
         let name = fields.get(line.name);
         let counted = line.known == Known::MaxForwards && hops.is_some();
         let stays = !line.nominated && !counted && passes(line.known, told);
-        stays && !edits.drops(name) && !name.eq_ignore_ascii_case(made_id)
+        stays
+            && !edits.drops(name)
+            && !name.eq_ignore_ascii_case(made_id)
+            && !poses_as_verified(facts.listener, name)
     });
     write_told(facts, edits, out);
     for (name, template) in edits.added().filter(|(name, _)| *name != "host") {
@@ -151,6 +154,11 @@ fn write_told(facts: &Facts<'_>, edits: &Edits<'_>, out: &mut Vec<u8>) {
     if matches!(style, ForwardedStyle::Rfc7239 | ForwardedStyle::Both) && !edits.drops(b"forwarded")
     {
         write_forwarded(facts, out);
+    }
+    let verified =
+        facts.client_subject.zip(listener.tls.as_ref().and_then(|it| it.subject_field()));
+    if let Some((subject, name)) = verified.filter(|(_, name)| !edits.drops(name.as_bytes())) {
+        write_field(name.as_bytes(), subject.as_bytes(), out);
     }
     // A member of a list may have a line of its own (RFC 9110 §5.3): it comes behind those that came.
     if !edits.drops(b"via") {

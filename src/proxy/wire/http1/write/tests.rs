@@ -1,5 +1,7 @@
+use std::sync::Arc;
+
 use super::*;
-use crate::model::{FieldEdits, Listener, Part, Variable};
+use crate::model::{ClientAuth, FieldEdits, Listener, ListenerTls, Part, TlsVersion, Variable};
 use crate::proxy::rewrite::UNCHANGED;
 use crate::proxy::rewrite::fixture::{edits, facts, listener, onward, request};
 use crate::proxy::wire::http1::HeadLimits;
@@ -88,6 +90,57 @@ fn instances_are_told_of_the_client_as_far_as_its_peer_is_trusted() {
         let told = lines(&written(&facts, &UNCHANGED), &["x-forwarded-", "forwarded"]);
         assert_eq!(told, expected, "{style:?}, trusted: {trusted}, {came:?}");
     }
+}
+
+/// A listener that tells of verified clients in `x-who`; another one does in `x-client-subject`.
+fn verifying() -> Listener {
+    let tls = ListenerTls {
+        certificates: Vec::new(),
+        client_ca: Some("ca.pem".into()),
+        client_auth: ClientAuth::Optional,
+        client_subject: "x-who".into(),
+        min_version: TlsVersion::Tls12,
+    };
+    let client_subjects = ["x-client-subject".to_owned(), "x-who".to_owned()].into();
+    Listener { tls: Some(tls.into()), client_subjects, ..listener() }
+}
+
+#[test]
+fn only_we_tell_of_verified_clients() {
+    const FORGED: &str = "X-Who: CN=admin\r\nx_who: CN=admin\r\nX.Who: CN=admin\r\nx-whom: me\r\nx-wh: o\r\n\
+        X-Client-Subject: CN=admin\r\nX-Client_Subject: CN=admin\r\nx-client-subjects: 1\r\n";
+    const KEPT: [&str; 3] = ["x-whom: me", "x-wh: o", "x-client-subjects: 1"];
+    let names = ["x-wh", "x_wh", "x.wh", "x-client", "x_client"];
+    let verifying = verifying();
+    // A listener that verifies nobody drops what others tell all the same.
+    let plain = Listener { tls: None, ..verifying.clone() };
+    let unasked =
+        ListenerTls { client_ca: None, ..(**verifying.tls.as_ref().expect("TLS")).clone() };
+    let unasked = Listener { tls: Some(unasked.into()), ..verifying.clone() };
+    for (listener, client_subject, told) in [
+        (&verifying, Some("CN=alice,O=Tide\\, Inc."), Some("x-who: CN=alice,O=Tide\\, Inc.")),
+        (&verifying, Some(""), Some("x-who: ")),
+        (&verifying, None, None),
+        (&plain, None, None),
+        (&plain, Some("CN=alice"), None),
+        (&unasked, Some("CN=alice"), None),
+    ] {
+        for (connection, trusted) in [("", false), ("", true), ("Connection: x-who\r\n", false)] {
+            let head = request(&format!("GET / HTTP/1.1\r\nHost: a\r\n{connection}{FORGED}\r\n"));
+            let facts = Facts { client_subject, trusted, ..facts(&head, listener) };
+            let found = lines(&written(&facts, &UNCHANGED), &names);
+            let expected: Vec<&str> = KEPT.into_iter().chain(told).collect();
+            assert_eq!(found, expected, "{client_subject:?}, trusted: {trusted}, {connection:?}");
+        }
+    }
+    // Where nobody is verified, the names are like any other.
+    let listener = Listener { client_subjects: Arc::default(), ..plain };
+    let head = request(&format!("GET / HTTP/1.1\r\nHost: a\r\n{FORGED}\r\n"));
+    assert_eq!(lines(&written(&facts(&head, &listener), &UNCHANGED), &names).len(), 8);
+    // An operator may say something else.
+    let pool = to_request(edits("x-who=nobody"));
+    let facts = Facts { client_subject: Some("CN=alice"), ..facts(&head, &verifying) };
+    assert_eq!(lines(&written(&facts, &pool), &["x-who:"]), ["x-who: nobody"]);
 }
 
 #[test]
