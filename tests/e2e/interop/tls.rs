@@ -162,8 +162,8 @@ fn openssl_is_given_a_stapled_answer_of_the_authority() {
 }
 
 #[test]
-fn openssl_and_curl_are_refused_versions_that_are_too_old() {
-    if !has("openssl", "openssl") || !has("curl", "curl") {
+fn openssl_is_refused_versions_that_are_too_old() {
+    if !has("openssl", "openssl") {
         return;
     }
     let authority = Authority::new("tests");
@@ -176,7 +176,9 @@ fn openssl_and_curl_are_refused_versions_that_are_too_old() {
         for version in refused {
             // What it would do if it were asked: by itself openssl offers no TLS 1.1 any more.
             let seen = handshake(bind, &format!("{version} -cipher DEFAULT@SECLEVEL=0"));
-            assert!(seen.contains("alert protocol version"), "{keys} {version}: {seen}");
+            // Which alert it is depends on what rustls misses first in so old a hello.
+            assert!(seen.contains("SSL alert number"), "{keys} {version}: {seen}");
+            assert!(seen.contains("Cipher is (NONE)"), "{keys} {version}: {seen}");
         }
         for version in taken {
             let seen = s_client(bind, version);
