@@ -152,24 +152,26 @@ fn chunks(c: &mut Criterion) {
 
 fn picks(c: &mut Criterion) {
     for count in [4u16, 1_000] {
-        let members: Vec<Arc<Instance>> = (0..count)
+        let mut members: Vec<(Arc<Instance>, bool)> = (0..count)
             .map(|n| {
-                Arc::new(Instance {
+                let instance = Instance {
                     id: format!("i{n}").as_str().into(),
                     pool: "p".into(),
                     zone: ["a", "b", "c"][usize::from(n) % 3].into(),
                     address: ([127, 0, 0, 1], n).into(),
                     weight: 1,
                     vitals: Arc::default(),
-                })
+                };
+                (Arc::new(instance), true)
             })
             .collect();
         for balance in Balance::ALL {
             let pool = Pool { balance, ..Pool::new("p".into()) };
-            let build =
-                |memory: &Memory| Picker::build(&pool, &TrafficPlan::default(), &members, memory);
+            let build = |members: &[(Arc<Instance>, bool)], memory: &Memory| {
+                Picker::build(&pool, &TrafficPlan::default(), members, memory)
+            };
             let memory = Memory::default();
-            let picker = build(&memory);
+            let picker = build(&members, &memory);
             let (mut cursor, mut entropy) = (Cursor::default(), Entropy::seeded(1));
             let mut hash = 0u64;
             c.bench_function(&format!("pick, {}, {count} instances", balance.word()), |b| {
@@ -180,12 +182,15 @@ fn picks(c: &mut Criterion) {
                 });
             });
             c.bench_function(&format!("picker, {}, {count} instances: new", balance.word()), |b| {
-                b.iter(|| build(&Memory::default()));
+                b.iter(|| build(&members, &Memory::default()));
             });
             c.bench_function(
-                &format!("picker, {}, {count} instances: again", balance.word()),
+                &format!("picker, {}, {count} instances: one flaps", balance.word()),
                 |b| {
-                    b.iter(|| build(&memory));
+                    b.iter(|| {
+                        members[0].1 ^= true;
+                        build(&members, &memory)
+                    });
                 },
             );
         }

@@ -39,7 +39,7 @@ const CONFINED: [(&str, &str); 6] = [
 ];
 
 /// Rooms (or files) that decide: no clock, no waiting, no talking.
-const CORES: [&str; 40] = [
+const CORES: [&str; 43] = [
     "src/base/",
     "src/model/",
     "src/config/",
@@ -57,7 +57,10 @@ const CORES: [&str; 40] = [
     "src/fleet/watch.rs",
     "src/fleet/agent.rs",
     "src/fleet/probe/http.rs",
+    "src/proxy/wire/flood.rs",
     "src/proxy/wire/http1.rs",
+    "src/proxy/wire/http2.rs",
+    "src/proxy/wire/websocket.rs",
     "src/proxy/budget.rs",
     "src/proxy/wire/chunked.rs",
     "src/proxy/balance/",

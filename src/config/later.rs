@@ -21,8 +21,6 @@ const LATER: &[(&str, Refused, &str)] = &[
     ("listener.protocol", Word("tls-passthrough"), "TLS"),
     ("listener.protocol", Word("udp"), "UDP"),
     ("pool.hash", Word("sni"), "TLS"),
-    ("pool.health.type", Word("https"), "TLS"),
-    ("pool.health.type", Word("tls"), "TLS"),
     ("pool.provisioner.kind", Word("exec"), "the exec provisioner"),
     ("pool.provisioner.kind", Word("webhook"), "the webhook provisioner"),
     ("pool.provisioner.kind", Word("azure-vmss"), "the Azure provisioner"),

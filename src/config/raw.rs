@@ -183,6 +183,7 @@ tables! {
         body: Given<OrUnlimited<Bytes<0, BODY_MOST>>>,
         body_rate: Given<OrOff<Bytes<1, BODY_MOST>>>,
         requests: Given<Limit>,
+        streams: Given<Count<1, { ListenerLimits::STREAMS_MAX }>>,
         connections: Given<Limit>,
         connections_per_client: Given<Limit>,
     }

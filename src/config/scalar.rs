@@ -152,6 +152,10 @@ macro_rules! words {
 pub enum CheckKind {
     /// A request.
     Http,
+    /// A request by TLS.
+    Https,
+    /// A handshake.
+    Tls,
     /// A call of gRPC's own service for it.
     Grpc,
     /// A connection.
@@ -197,7 +201,9 @@ words! {
     Priority { "high" => Self::High, "normal" => Self::Normal, "low" => Self::Low }
     CheckKind {
         "http" => Self::Http,
+        "https" => Self::Https,
         "grpc" => Self::Grpc,
+        "tls" => Self::Tls,
         "tcp" => Self::Tcp,
         "none" => Self::None,
     }

@@ -358,7 +358,8 @@ impl Steward {
         let now = self.clock.now();
         self.membership.handle_tick(now);
         for order in self.membership.next_probes(now) {
-            self.prober.start(order, self.probe_results.clone());
+            let tls = self.shared.certificates.client(&order.instance.pool);
+            self.prober.start(order, tls, self.probe_results.clone());
         }
         for change in self.membership.take_changes() {
             log_change(&change, &self.metrics);

@@ -75,6 +75,9 @@ pub struct ProbeResult {
 /// Why a probe did not pass.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ProbeError {
+    /// The handshake failed.
+    #[error("{0}")]
+    Tls(String),
     /// Nothing listens there.
     #[error("connection refused")]
     Refused,

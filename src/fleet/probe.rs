@@ -10,6 +10,7 @@ mod grpc;
 mod http;
 mod kept;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,13 +18,15 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time;
 
 use crate::base::Clock;
 use crate::fleet::order::{Asks, Lane, ProbeError, ProbeOrder, ProbeResult};
-use crate::model::{GrpcCheck, HealthCheck, HttpCheck};
+use crate::model::{GrpcCheck, HealthCheck, HttpCheck, UpstreamVersion};
 use crate::net::stream::Stream;
+use crate::net::tls::{ClientTls, HandshakeError};
 use crate::net::{dial, proxy_protocol};
 
 use call::Calls;
@@ -51,8 +54,14 @@ impl Prober {
     }
 
     /// Makes the probe on a task of the current runtime, as soon as its lane has room, and hands
-    /// back what came of it. Each order has exactly one result, unless nobody receives any more.
-    pub fn start(&self, order: ProbeOrder, results: mpsc::Sender<ProbeResult>) {
+    /// back what came of it. Each order has exactly one result, unless nobody receives any more. `tls` is
+    /// how the pool's instances are spoken to, if it is by TLS.
+    pub fn start(
+        &self,
+        order: ProbeOrder,
+        tls: Option<Arc<ClientTls>>,
+        results: mpsc::Sender<ProbeResult>,
+    ) {
         lock(&self.kept).sweep(self.clock.now());
         lock(&self.calls).sweep(self.clock.now());
         let prober = self.clone();
@@ -61,7 +70,7 @@ impl Prober {
                 // The lanes are never closed; if one were, its bound would be gone, not the probe.
                 let _room = prober.lanes[order.lane as usize].acquire().await;
                 match order.asks {
-                    Asks::Instance => (prober.probe(&order).await, None),
+                    Asks::Instance => (prober.probe(&order, tls).await, None),
                     Asks::Agent(_) => match prober.ask_agent(&order).await {
                         Ok((took, line)) => (Ok(took), Some(line)),
                         Err(error) => (Err(error), None),
@@ -77,14 +86,20 @@ impl Prober {
     ///
     /// # Errors
     /// Says why the instance does not pass, or that this node could not ask.
-    pub async fn probe(&self, order: &ProbeOrder) -> Result<Duration, ProbeError> {
+    pub async fn probe(
+        &self,
+        order: &ProbeOrder,
+        tls: Option<Arc<ClientTls>>,
+    ) -> Result<Duration, ProbeError> {
+        let tls = order.pool.health.tls.then(|| tls.unwrap_or_else(ClientTls::unverified));
+        let tls = tls.as_deref();
         let (start, timeout) = (self.clock.elapsed(), order.timeout);
         let asked = async {
             match &order.pool.health.check {
                 HealthCheck::None => Ok(None),
-                HealthCheck::Tcp => greet(order).await.map(|()| None),
-                HealthCheck::Http(check) => self.get(order, check).await.map(Some),
-                HealthCheck::Grpc(check) => self.call(order, check).await.map(|()| None),
+                HealthCheck::Tcp => greet(order, tls).await.map(|()| None),
+                HealthCheck::Http(check) => self.get(order, tls, check).await.map(Some),
+                HealthCheck::Grpc(check) => self.call(order, tls, check).await.map(|()| None),
             }
         };
         let answer = time::timeout(timeout, asked).await;
@@ -105,7 +120,12 @@ impl Prober {
     }
 
     /// The request of a check by HTTP, up to where its answer can be judged.
-    async fn get(&self, order: &ProbeOrder, check: &HttpCheck) -> Result<Answer, ProbeError> {
+    async fn get(
+        &self,
+        order: &ProbeOrder,
+        tls: Option<&ClientTls>,
+        check: &HttpCheck,
+    ) -> Result<Answer, ProbeError> {
         let kept = if kept::may_keep(order) { lock(&self.kept).take(order) } else { None };
         if let Some(line) = kept {
             match exchange(order, check, line, Vec::new()).await {
@@ -114,13 +134,18 @@ impl Prober {
                 answer => return answer.map_err(|failure| failure.error),
             }
         }
-        let line = Line::new(connect(order).await?);
-        let answer = exchange(order, check, line, greeting(order)).await;
+        let (stream, first) = open(order, tls, Some(UpstreamVersion::Http1)).await?;
+        let answer = exchange(order, check, Line::new(stream), first).await;
         answer.map_err(|failure| failure.error)
     }
 
     /// The call of a check by gRPC.
-    async fn call(&self, order: &ProbeOrder, check: &GrpcCheck) -> Result<(), ProbeError> {
+    async fn call(
+        &self,
+        order: &ProbeOrder,
+        tls: Option<&ClientTls>,
+        check: &GrpcCheck,
+    ) -> Result<(), ProbeError> {
         let kept = if kept::may_keep(order) { lock(&self.calls).take(order) } else { None };
         if let Some(line) = kept {
             match call::ask(order, check, line).await {
@@ -128,8 +153,8 @@ impl Prober {
                 answer => return self.after(order, answer),
             }
         }
-        let mut stream = connect(order).await?;
-        stream.write_all(&greeting(order)).await.map_err(broken)?;
+        let (mut stream, first) = open(order, tls, Some(UpstreamVersion::H2)).await?;
+        stream.write_all(&first).await.map_err(broken)?;
         // Whenever it ends, it is by us.
         stream.cut();
         let (calls, connection) =
@@ -189,10 +214,10 @@ fn address(order: &ProbeOrder) -> SocketAddr {
 }
 
 /// A connection like those of the pool's traffic.
-async fn connect(order: &ProbeOrder) -> Result<Stream, ProbeError> {
+async fn connect(order: &ProbeOrder) -> Result<TcpStream, ProbeError> {
     let upstream = &order.pool.upstream;
     let dialed = dial::connect(address(order), upstream.source, &upstream.socket).await;
-    dialed.map(Stream::from).map_err(|error| match Errno::from_io_error(&error) {
+    dialed.map_err(|error| match Errno::from_io_error(&error) {
         Some(Errno::CONNREFUSED) => ProbeError::Refused,
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL) => {
             ProbeError::Local(error.to_string())
@@ -214,10 +239,29 @@ fn broken(error: io::Error) -> ProbeError {
     ProbeError::Broken(error.kind())
 }
 
+/// A connection, by TLS if there is any, for this version of HTTP or for bytes; and what is to be sent
+/// first on it.
+async fn open(
+    order: &ProbeOrder,
+    tls: Option<&ClientTls>,
+    version: Option<UpstreamVersion>,
+) -> Result<(Stream, Vec<u8>), ProbeError> {
+    let mut socket = connect(order).await?;
+    let Some(tls) = tls else { return Ok((socket.into(), greeting(order))) };
+    socket.write_all(&greeting(order)).await.map_err(broken)?;
+    let refused = |error: HandshakeError| ProbeError::Tls(error.to_string());
+    let begun = tls.begin(socket, order.instance.address.ip(), version);
+    let mut stream = begun.map_err(refused)?;
+    // What is shared does not move between threads, and tasks might.
+    let shaking = &mut stream;
+    poll_fn(move |cx| shaking.poll_handshake(cx)).await.map_err(refused)?;
+    Ok((stream.into(), Vec::new()))
+}
+
 /// A connection, and no more than it has to begin with.
-async fn greet(order: &ProbeOrder) -> Result<(), ProbeError> {
-    let mut stream = connect(order).await?;
-    stream.write_all(&greeting(order)).await.map_err(broken)?;
+async fn greet(order: &ProbeOrder, tls: Option<&ClientTls>) -> Result<(), ProbeError> {
+    let (mut stream, first) = open(order, tls, None).await?;
+    stream.write_all(&first).await.map_err(broken)?;
     stream.cut();
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::model::tls::ListenerTls;
 /// What a listener speaks with its clients.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Protocol {
-    /// HTTP.
+    /// HTTP/1.1, and HTTP/2 with those who begin with it.
     Http,
     /// HTTP within TLS.
     Https,
@@ -74,6 +74,9 @@ pub struct ListenerLimits {
     pub body_rate: u64,
     /// Requests on one connection, then it is closed.
     pub requests: Limit,
+    /// Requests on one HTTP/2 connection that are under way at the same time; at most
+    /// [`ListenerLimits::STREAMS_MAX`].
+    pub streams: u32,
     /// Connections that are open at the same time.
     pub connections: Limit,
     /// Connections that are open at the same time from one address (an IPv6 network of 64 bits);
@@ -86,6 +89,8 @@ impl ListenerLimits {
     pub const HEAD_MAX: u32 = 64 * 1024;
     /// The largest `fields` that may be configured.
     pub const FIELDS_MAX: u32 = 256;
+    /// The largest `streams` that may be configured.
+    pub const STREAMS_MAX: u32 = 10_000;
 }
 
 impl Default for ListenerLimits {
@@ -98,6 +103,7 @@ impl Default for ListenerLimits {
             body: 16 << 30,
             body_rate: 500,
             requests: Limit::AtMost(100_000),
+            streams: 100,
             connections: Limit::AtMost(65_536),
             connections_per_client: Limit::AtMost(16_384),
         }

@@ -159,7 +159,7 @@ pub struct StaticInstance {
 pub enum HealthCheck {
     /// Nothing: every instance is taken for healthy.
     None,
-    /// Whether it accepts a connection.
+    /// Whether it accepts a connection and, by TLS, makes the handshake.
     Tcp,
     /// Whether a request is answered as it should be.
     Http(HttpCheck),
@@ -221,6 +221,8 @@ pub struct AgentCheck {
 pub struct Health {
     /// What is asked.
     pub check: HealthCheck,
+    /// By TLS: as the pool's traffic, or in any way where that has none.
+    pub tls: bool,
     /// The port that probes go to; `None` for that of the traffic.
     pub port: Option<u16>,
     /// Whom to ask beside the instance itself.
@@ -241,6 +243,7 @@ impl Default for Health {
     fn default() -> Self {
         Self {
             check: HealthCheck::Tcp,
+            tls: false,
             port: None,
             agent: None,
             interval: Duration::from_secs(5),

@@ -141,9 +141,9 @@ impl PoolView {
         hopeful: bool,
         shared: Arc<PoolShared>,
     ) -> Self {
+        let picker = Picker::build(&pool, plan, &members, &shared.memory);
         let mut admitted: Vec<Arc<Instance>> =
             members.iter().filter(|(_, admitted)| *admitted).map(|(m, _)| Arc::clone(m)).collect();
-        let picker = Picker::build(&pool, plan, &admitted, &shared.memory);
         let mut members: Vec<Arc<Instance>> = members.into_iter().map(|(m, _)| m).collect();
         members.sort_by_key(|member| member.vitals.serial);
         admitted.sort_by_key(|member| member.vitals.serial);

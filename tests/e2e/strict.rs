@@ -30,7 +30,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("400", "GET / HTTP/1.10\nH\n"),
     ("505", "GET / HTTP/1.2\nH\n"),
     ("505", "GET / HTTP/2.0\nH\n"),
-    ("505", "PRI * HTTP/2.0\n\nSM\n\n"),
+    ("505", "PRI * HTTP/2.1\n\nSM\n\n"),
     ("400", "G@T / HTTP/1.1\nH\n"),
     ("400", "GET /\0 HTTP/1.1\nH\n"),
     ("400", "GET /\x7f HTTP/1.1\nH\n"),

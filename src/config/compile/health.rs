@@ -22,12 +22,19 @@ fn written<T>(given: &Given<T>) -> Option<(Place, &str)> {
 }
 
 impl Compiler<'_> {
-    pub(super) fn health(&mut self, raw: &raw::Health, base: &raw::Health) -> HealthSettings {
+    /// `by_tls` is how the pool's traffic goes. Checks that ask what traffic asks go where it goes in the
+    /// same way.
+    pub(super) fn health(
+        &mut self,
+        raw: &raw::Health,
+        base: &raw::Health,
+        by_tls: bool,
+    ) -> HealthSettings {
         let kind = self.pick(&raw.kind, &base.kind, CheckKind::Tcp);
         let check = match kind {
             CheckKind::None => HealthCheck::None,
-            CheckKind::Tcp => HealthCheck::Tcp,
-            CheckKind::Http => HealthCheck::Http(self.http_check(raw, base)),
+            CheckKind::Tcp | CheckKind::Tls => HealthCheck::Tcp,
+            CheckKind::Http | CheckKind::Https => HealthCheck::Http(self.http_check(raw, base)),
             CheckKind::Grpc => HealthCheck::Grpc(self.grpc_check(raw, base)),
         };
         if !matches!(raw.kind.state, State::Wrong) {
@@ -62,8 +69,14 @@ impl Compiler<'_> {
             );
             self.fault(place, key, problem, "it is for fewer probes; the same turns it off");
         }
+        let tls = match kind {
+            CheckKind::Https | CheckKind::Tls => true,
+            CheckKind::Http | CheckKind::Grpc => by_tls && port.is_none(),
+            CheckKind::Tcp | CheckKind::None => false,
+        };
         HealthSettings {
             check,
+            tls,
             port: port.map(|port| port.value.0),
             agent: self.agent_check(&raw.agent, &base.agent, interval),
             interval,
@@ -76,8 +89,8 @@ impl Compiler<'_> {
 
     /// Keys of other kinds of checks are faults: somebody counts on them.
     fn foreign_to(&mut self, kind: CheckKind, raw: &raw::Health) {
-        const HTTP: &[CheckKind] = &[CheckKind::Http];
-        const NAMED: &[CheckKind] = &[CheckKind::Http, CheckKind::Grpc];
+        const HTTP: &[CheckKind] = &[CheckKind::Http, CheckKind::Https];
+        const NAMED: &[CheckKind] = &[CheckKind::Http, CheckKind::Https, CheckKind::Grpc];
         for (written, kinds) in [
             (written(&raw.method), HTTP),
             (written(&raw.url_path), HTTP),

@@ -69,6 +69,7 @@ impl Compiler<'_> {
         let rate = self.pick(&raw.body_rate, &base.body_rate, rate).0;
         limits.body_rate = rate.map_or(0, |bytes| bytes.0);
         limits.requests = self.pick(&raw.requests, &base.requests, limits.requests);
+        limits.streams = self.pick(&raw.streams, &base.streams, Count(limits.streams)).0;
     }
 
     /// Notes a fault for every key of a tcp or tls listener that is about messages.
@@ -82,6 +83,7 @@ impl Compiler<'_> {
             limits.body.written(),
             limits.body_rate.written(),
             limits.requests.written(),
+            limits.streams.written(),
             raw.forwarded.written(),
             raw.request_id.written(),
             raw.connect.written(),

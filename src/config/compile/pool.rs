@@ -66,7 +66,7 @@ impl Compiler<'_> {
         let upstream = self.upstream(raw, base);
         let drain_timeout = self.pick(&raw.drain_timeout, &base.drain_timeout, seconds(60)).0;
         let instances = self.instances(raw, base, port);
-        let health = self.health(&raw.health, &base.health);
+        let health = self.health(&raw.health, &base.health, upstream.tls.is_some());
         let outlier = self.outlier(&raw.outlier, &base.outlier);
         let built_in = Duration::from_secs(30);
         let slow_start =

@@ -146,7 +146,7 @@ fn wrong_types_and_unknown_keys() {
         ("port = 65536", "7:8: pool.web.port: 65536 is more than 65535"),
         (
             "health.type = \"ping\"",
-            "7:15: pool.web.health.type: \"ping\" is not one of \"http\", \"grpc\", \"tcp\", \"none\"",
+            "7:15: pool.web.health.type: \"ping\" is not one of \"http\", \"https\", \"grpc\", \"tls\", \"tcp\", \"none\"",
         ),
         ("health.rise = 0", "7:15: pool.web.health.rise: 0 is less than 1"),
         ("zones = 3", "7:9: pool.web.zones: must be a table, not a number"),

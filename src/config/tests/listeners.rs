@@ -26,7 +26,7 @@ fn defaults_of_a_listener() {
     let l = it.limits;
     assert_eq!((l.head, l.fields, l.target), (16_384, 100, 8_192));
     assert_eq!((l.body, l.body_rate), (16 << 30, 500));
-    assert_eq!(l.requests, Limit::AtMost(100_000));
+    assert_eq!((l.requests, l.streams), (Limit::AtMost(100_000), 100));
     assert_eq!(l.connections, Limit::AtMost(65_536));
     assert_eq!(l.connections_per_client, Limit::AtMost(16_384));
     assert!(it.trusted.is_empty() && it.errors.is_empty());
@@ -41,12 +41,12 @@ fn defaults_of_a_listener() {
 fn limits() {
     let l = listener(
         "limits = { head = \"64KiB\", fields = 256, target = \"64KiB\", body = \"2MB\", body_rate = \"1KiB\",\
-         requests = 1, connections = 2, connections_per_client = 3 }",
+         requests = 1, streams = 7, connections = 2, connections_per_client = 3 }",
     )
     .limits;
     assert_eq!((l.head, l.fields, l.target), (65_536, 256, 65_536));
     assert_eq!((l.body, l.body_rate), (2_000_000, 1_024));
-    assert_eq!(l.requests, Limit::AtMost(1));
+    assert_eq!((l.requests, l.streams), (Limit::AtMost(1), 7));
     assert_eq!(l.connections, Limit::AtMost(2));
     assert_eq!(l.connections_per_client, Limit::AtMost(3));
     let l = listener(
@@ -441,6 +441,7 @@ fn what_listeners_inherit() {
         ("l.limits.body", "\"unlimited\"", inherited(2)),
         ("l.limits.body_rate", "\"500B\"", built_in),
         ("l.limits.requests", "100000", built_in),
+        ("l.limits.streams", "100", built_in),
         ("l.limits.connections", "65536", built_in),
         ("l.limits.connections_per_client", "16384", built_in),
         ("l.trusted", "[\"10.0.0.0/8\", \"::1\"]", inherited(3)),

@@ -3,6 +3,7 @@ use super::*;
 fn settings(interval_ms: u64, rise: u32, fall: u32) -> HealthSettings {
     HealthSettings {
         check: HealthCheck::Tcp,
+        tls: false,
         port: None,
         agent: None,
         interval: Duration::from_millis(interval_ms),

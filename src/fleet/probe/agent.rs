@@ -42,6 +42,6 @@ async fn read_line(order: &ProbeOrder) -> Result<Line, ProbeError> {
         return Err(ProbeError::Closed);
     }
     // The agent has said all it had to say: no connection stays in TIME_WAIT for that.
-    stream.cut();
+    let _ = stream.set_zero_linger();
     Ok(Line::parse(&String::from_utf8_lossy(&bytes)))
 }

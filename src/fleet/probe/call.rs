@@ -29,10 +29,11 @@ pub(super) async fn ask(
     let was_kept = !line.begin();
     let unheard = |error: h2::Error| Failure { error: broken(&error), is_stale: was_kept };
     let authority = check.host.clone().unwrap_or_else(|| address(order).to_string());
-    let head = grpc::head("http", &authority).ok_or_else(|| Failure {
-        error: ProbeError::Local(format!("{authority:?} cannot be asked for")),
-        is_stale: false,
-    })?;
+    let head = grpc::head(if order.pool.health.tls { "https" } else { "http" }, &authority)
+        .ok_or_else(|| Failure {
+            error: ProbeError::Local(format!("{authority:?} cannot be asked for")),
+            is_stale: false,
+        })?;
     let mut calls = line.carrier.clone().ready().await.map_err(unheard)?;
     let (response, mut body) = calls.send_request(head, false).map_err(unheard)?;
     body.send_data(grpc::question(&check.service), true).map_err(unheard)?;

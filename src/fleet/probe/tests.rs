@@ -9,6 +9,7 @@ use crate::model::{
 };
 
 mod calls;
+mod tls;
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -35,7 +36,7 @@ fn order(address: SocketAddr, check: HealthCheck, timeout: Duration) -> ProbeOrd
 }
 
 async fn probe(clock: Clock, order: &ProbeOrder) -> Result<Duration, ProbeError> {
-    Prober::new(clock).probe(order).await
+    Prober::new(clock).probe(order, None).await
 }
 
 /// The same, of a pool whose instances are connected to so.
@@ -258,7 +259,7 @@ async fn a_lane_is_bounded_and_does_not_hold_up_the_others() {
     let prober = Prober::new(Clock::start());
     let (sender, mut results) = mpsc::channel(16);
     for _ in 0..Lane::Steady.width() + 50 {
-        prober.start(order(hangs, http(), LONG), sender.clone());
+        prober.start(order(hangs, http(), LONG), None, sender.clone());
     }
     let full = async {
         while held.load(Ordering::SeqCst) < Lane::Steady.width() {
@@ -266,7 +267,8 @@ async fn a_lane_is_bounded_and_does_not_hold_up_the_others() {
         }
     };
     time::timeout(LONG, full).await.expect("the lane fills up");
-    prober.start(ProbeOrder { lane: Lane::Suspect, ..order(answers, http(), LONG) }, sender);
+    let suspect = ProbeOrder { lane: Lane::Suspect, ..order(answers, http(), LONG) };
+    prober.start(suspect, None, sender);
     let server = async {
         let (mut stream, _) = answering.accept().await.expect("a connection");
         read_head(&mut stream).await;
@@ -286,7 +288,7 @@ async fn every_order_has_its_result_also_when_they_are_taken_slowly() {
     let (sender, mut results) = mpsc::channel(1);
     for number in 0..200 {
         let order = ProbeOrder { number, ..order(address, http(), LONG) };
-        prober.start(order, sender.clone());
+        prober.start(order, None, sender.clone());
     }
     drop(sender);
     let mut numbers = Vec::new();
@@ -336,7 +338,7 @@ async fn in_a_row(
     let (prober, mut outcomes) = (Prober::new(Clock::start()), String::new());
     let order = by(UpstreamSettings::default(), order(address, http(), LONG));
     for n in 0..probes {
-        let outcome = prober.probe(&orders(order.clone(), n)).await;
+        let outcome = prober.probe(&orders(order.clone(), n), None).await;
         outcomes.push(if outcome.is_ok() { '.' } else { 'x' });
     }
     serving.abort();
@@ -425,7 +427,7 @@ async fn agents_say_one_line() {
             }
         };
         let (sender, mut results) = mpsc::channel(1);
-        prober.start(order, sender);
+        prober.start(order, None, sender);
         let (result, ()) = tokio::join!(results.recv(), server);
         let said = result.expect("a result").said;
         let admin = said.map_or("no line", |line| match line.admin {

@@ -1,17 +1,19 @@
 //! How instances are spoken to.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use tokio::net::TcpStream;
 
 use super::files::{self, Faults, TlsFault};
+use super::stream::{HandshakeError, TlsStream};
 use super::{asked, provider, versions};
-use crate::model::{PoolTls, UpstreamVersion};
+use crate::model::{PoolTls, TlsVersion, UpstreamVersion};
 
 /// Instances whose sessions are remembered.
 const SESSIONS: usize = 1024;
@@ -19,7 +21,9 @@ const SESSIONS: usize = 1024;
 /// How a pool's instances are spoken to by TLS.
 #[derive(Debug)]
 pub struct ClientTls {
-    http: Arc<ClientConfig>,
+    version: UpstreamVersion,
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
     bytes: Arc<ClientConfig>,
     server_name: Option<ServerName<'static>>,
 }
@@ -44,19 +48,63 @@ impl ClientTls {
         };
         let server_name = server_name.map_err(|error| unfit(error.to_string()))?;
         let bytes = settings(tls, verifier, shown).map_err(|error| unfit(error.to_string()))?;
-        let mut http = bytes.clone();
-        http.alpn_protocols = asked(version);
-        Ok(Self { http: Arc::new(http), bytes: Arc::new(bytes), server_name })
+        let http = |version| {
+            let mut http = bytes.clone();
+            http.alpn_protocols = asked(version);
+            Arc::new(http)
+        };
+        let (http1, http2) = (http(UpstreamVersion::Http1), http(UpstreamVersion::H2));
+        Ok(Self { version, http1, http2, bytes: Arc::new(bytes), server_name })
+    }
+
+    /// For whoever asks whether somebody is there, and not who.
+    pub fn unverified() -> Arc<Self> {
+        static TO_ANYBODY: LazyLock<Arc<ClientTls>> = LazyLock::new(|| {
+            let tls = PoolTls {
+                ca: None,
+                server_name: None,
+                certificate: None,
+                verify: false,
+                min_version: TlsVersion::Tls12,
+            };
+            let loaded = ClientTls::load(&tls, UpstreamVersion::Http1);
+            Arc::new(loaded.expect("no file can be wrong"))
+        });
+        Arc::clone(&TO_ANYBODY)
     }
 
     /// The settings of the next connection for requests: asks for the pool's version of HTTP by ALPN.
     pub fn config(&self) -> &Arc<ClientConfig> {
-        &self.http
+        self.http_config(self.version)
+    }
+
+    /// The same, for this version.
+    pub fn http_config(&self, version: UpstreamVersion) -> &Arc<ClientConfig> {
+        match version {
+            UpstreamVersion::Http1 => &self.http1,
+            UpstreamVersion::H2 => &self.http2,
+        }
     }
 
     /// The settings of the next connection for bytes of clients: asks for no protocol.
     pub fn bytes_config(&self) -> &Arc<ClientConfig> {
         &self.bytes
+    }
+
+    /// The beginning of a connection to the instance at this address, whose handshake is still to be made.
+    /// Asks for this version of HTTP, or for no protocol.
+    ///
+    /// # Errors
+    /// If the settings cannot be used.
+    pub fn begin(
+        &self,
+        socket: TcpStream,
+        address: IpAddr,
+        version: Option<UpstreamVersion>,
+    ) -> Result<TlsStream, HandshakeError> {
+        let config = version.map_or(&self.bytes, |version| self.http_config(version));
+        let begun = TlsStream::client(socket, Arc::clone(config), self.name_for(address));
+        begun.map_err(HandshakeError::Broken)
     }
 
     /// Whom the certificate of the instance at this address has to be for.

@@ -84,7 +84,11 @@ impl TlsStream {
         poll_fn(|cx| self.poll_handshake(cx)).await
     }
 
-    fn poll_handshake(&self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeError>> {
+    /// The same, for who polls.
+    ///
+    /// # Errors
+    /// As [`TlsStream::handshake`].
+    pub fn poll_handshake(&self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeError>> {
         let state = &mut *self.state.borrow_mut();
         loop {
             let readable = state.session.look();

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use crate::base::{Entropy, InstanceId, Ms, ZoneId};
 use crate::model::instance::FULL;
-use crate::model::{Affinity, Balance, Instance, Limit, Slot};
+use crate::model::{Affinity, Balance, Instance, Limit, Pool, Slot, Tier};
 use crate::proxy::balance::Ask;
 use crate::proxy::balance::key::nth;
 use crate::proxy::balance::maglev::Maglev;
+use crate::proxy::balance::memory::Kept;
 use crate::proxy::balance::ring::Ring;
 use crate::proxy::balance::turn::{alternate_zones, smooth_turn};
 
@@ -24,8 +25,11 @@ const DRAWS_COLD: usize = 8;
 /// warm up, most are passed over.
 const TRIES: usize = 16;
 
-/// How many points of a ring are looked at.
+/// How many points of a ring, or slots of a table, are looked at.
 const WALK: usize = 128;
+
+/// The index of who is not admitted.
+const ABSENT: u32 = u32::MAX;
 
 /// The hash of a key that says whether it is among the first to come to an instance that warms up.
 const BY_RAMP: u64 = 1 << 32;
@@ -134,17 +138,6 @@ impl Way {
     }
 }
 
-/// The instances of a group in the order that its algorithm wants: so that zones alternate and
-/// consecutive picks go to different ones, or by name so that all nodes agree.
-pub fn in_order(balance: Balance, members: &[Arc<Instance>]) -> Vec<Arc<Instance>> {
-    if !balance.hashes() {
-        return alternate_zones(members);
-    }
-    let mut members = members.to_vec();
-    members.sort_by(|a, b| a.id.cmp(&b.id));
-    members
-}
-
 /// Instances that a request may go to alike: a tier of a plan.
 #[derive(Debug)]
 pub struct Group {
@@ -156,8 +149,10 @@ pub struct Group {
     pub share: f64,
     /// The part of its limit from which an instance is passed over for one of the next tier.
     pub spill_at: Option<f64>,
-    /// In the order of the way's indices.
+    /// Who is admitted. In the order of the way's indices, if it has no table of keys.
     pub members: Vec<Arc<Instance>>,
+    /// If it has one, the index in `members` of each seat of it; [`ABSENT`] for who is not admitted.
+    present: Box<[u32]>,
     /// How they are gone through.
     pub way: Way,
     /// What each may have in flight when it is warm.
@@ -165,6 +160,48 @@ pub struct Group {
 }
 
 impl Group {
+    /// The tier of that number over `everyone` who belongs to it; only those that are said so are
+    /// admitted.
+    pub fn build(
+        number: usize,
+        tier: &Tier,
+        pool: &Pool,
+        everyone: &[&(Arc<Instance>, bool)],
+        kept: &mut Kept,
+    ) -> Self {
+        let (mut members, mut present) = (Vec::new(), Vec::new());
+        let way = if pool.balance.hashes() {
+            let mut everyone = everyone.to_vec();
+            // On this order all nodes agree.
+            everyone.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+            for (member, admitted) in &everyone {
+                present.push(if *admitted { members.len() as u32 } else { ABSENT });
+                members.extend(admitted.then(|| Arc::clone(member)));
+            }
+            kept.way(pool, everyone.iter().map(|(member, _)| member))
+        } else {
+            members = alternate_zones(everyone.iter().filter(|it| it.1).map(|(member, _)| member));
+            kept.way(pool, members.iter())
+        };
+        let present = present.into_boxed_slice();
+        Self {
+            number,
+            zones: tier.zones.clone(),
+            share: tier.share,
+            spill_at: tier.spill_at.map(|share| share.0),
+            members,
+            present,
+            way,
+            limit: pool.max_in_flight,
+        }
+    }
+
+    /// The index of who has that seat of a table, if it is admitted.
+    fn present(&self, seat: usize) -> Option<usize> {
+        let index = self.present[seat];
+        (index != ABSENT).then_some(index as usize)
+    }
+
     /// The instances that the algorithm names for this request, one after the other, until `take` takes
     /// one. There may be others that it would take.
     pub fn choose<T>(
@@ -221,12 +258,16 @@ impl Group {
                 let other = self.draw(hand.entropy, rest);
                 offer(self.better(one, other, ask), true, hand)
             }),
-            Way::Maglev(table) => (0..TRIES as u64).find_map(|n| {
-                let index = table.get(nth(ask.hash, n));
-                let is_in = self.is_in(index, || early(ask.hash));
-                offer(index, is_in, hand)
-            }),
-            Way::Ring(ring, _) => ring.from(ask.hash).take(WALK).find_map(|index| {
+            Way::Maglev(table) => {
+                let seats = (0..WALK as u64).map(|n| table.get(nth(ask.hash, n)));
+                let present = seats.filter_map(|seat| self.present(seat));
+                present.take(TRIES).find_map(|index| {
+                    let is_in = self.is_in(index, || early(ask.hash));
+                    offer(index, is_in, hand)
+                })
+            }
+            Way::Ring(ring, _) => ring.from(ask.hash).take(WALK).find_map(|seat| {
+                let index = self.present(seat)?;
                 if self.is_beyond(index, bound) {
                     return None;
                 }

@@ -1,6 +1,11 @@
 //! Maglev's table (Eisenbud et al., 2016): each instance in turn claims the next free slot of its own
 //! permutation, by weight as in Katran's second version. All get the same number of slots to within one
 //! round; when one leaves, its slots are shared out, and of the others few change hands.
+//!
+//! The table is of all instances of a pool. The paper takes out who is unhealthy; here a key whose slot
+//! is of somebody that is not admitted goes by its next hash instead. So a health that flaps builds
+//! nothing and moves no key but that instance's own, and nodes that see its health differently agree
+//! about all others.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 

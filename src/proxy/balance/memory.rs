@@ -1,5 +1,5 @@
-//! What takes time to make for a picker, kept from one snapshot to the next: a snapshot in which only
-//! health, counters or ramps of others have changed builds no table again.
+//! What takes time to make for a picker, kept from one snapshot to the next: a table of keys is built
+//! when the instances of a pool or their weights change, and not when health does.
 
 use std::collections::HashMap;
 use std::mem;
@@ -44,8 +44,12 @@ impl Memory {
 
 impl Kept {
     /// The way of the pool's algorithm through these instances, which are in its order.
-    pub fn way(&mut self, pool: &Pool, members: &[Arc<Instance>]) -> Way {
-        let seats: Seats = members.iter().map(|it| (it.id.clone(), it.weight)).collect();
+    pub fn way<'a>(
+        &mut self,
+        pool: &Pool,
+        instances: impl Iterator<Item = &'a Arc<Instance>>,
+    ) -> Way {
+        let seats: Seats = instances.map(|it| (it.id.clone(), it.weight)).collect();
         let same = |(known, way): &&(Seats, Way)| {
             way.is_of(pool.balance, &pool.affinity) && *known == seats
         };
@@ -69,9 +73,9 @@ impl Kept {
     }
 
     /// Forgets the cookies of all who are not among these, once they are more than those who are.
-    pub fn forget_tokens_but(&mut self, members: &[Arc<Instance>]) {
+    pub fn forget_tokens_but(&mut self, members: &[(Arc<Instance>, bool)]) {
         if self.tokens.len() > 2 * members.len() {
-            self.tokens.retain(|id, _| members.iter().any(|member| member.id == *id));
+            self.tokens.retain(|id, _| members.iter().any(|(member, _)| member.id == *id));
         }
     }
 }

@@ -12,7 +12,8 @@
 //! not the instance's fault.
 //!
 //! Invariants: no instance ever has more in flight than its limit, and while it warms up than the same
-//! part of it; the same names make the same hash tables on every node and after every restart.
+//! part of it; the same names make the same hash tables on every node and after every restart, whoever of
+//! them is admitted.
 
 mod group;
 mod key;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::base::{Entropy, Ms, Share, ZoneId};
-use crate::model::{Balance, Instance, Limit, Pool, TrafficPlan};
-use crate::proxy::balance::group::{Cursor, Group, Hand, Terms, in_order};
+use crate::model::{Balance, Instance, Limit, Pool, Tier, TrafficPlan};
+use crate::proxy::balance::group::{Cursor, Group, Hand, Terms};
 use crate::proxy::balance::key::nth;
 use crate::proxy::balance::memory::Memory;
 use crate::proxy::balance::sticky::Token;
@@ -68,36 +68,32 @@ pub struct MemberView<'a> {
 }
 
 impl Picker {
-    /// A picker over the `admitted` instances of a pool.
+    /// A picker over the instances of a pool, of which those that are said so are admitted. The others
+    /// count only in hash tables, so that none changes with the health of an instance.
     pub fn build(
         pool: &Pool,
         plan: &TrafficPlan,
-        admitted: &[Arc<Instance>],
+        members: &[(Arc<Instance>, bool)],
         memory: &Memory,
     ) -> Self {
         let mut kept = memory.lock();
-        let mut group = |number, zones: &[ZoneId], share, spill_at, members: &[Arc<Instance>]| {
-            let members = in_order(pool.balance, members);
-            let way = kept.way(pool, &members);
-            let (zones, limit) = (zones.to_vec(), pool.max_in_flight);
-            Group { number, zones, share, spill_at, members, way, limit }
-        };
         let mut groups = Vec::with_capacity(plan.tiers.len() + 1);
-        let mut rest = admitted.to_vec();
+        let mut rest: Vec<_> = members.iter().collect();
         for (number, tier) in plan.tiers.iter().enumerate() {
             let (inside, others): (Vec<_>, Vec<_>) =
-                rest.into_iter().partition(|member| tier.zones.contains(&member.zone));
-            let spill_at = tier.spill_at.map(|share| share.0);
-            groups.push(group(number, &tier.zones, tier.share, spill_at, &inside));
+                rest.into_iter().partition(|(member, _)| tier.zones.contains(&member.zone));
+            groups.push(Group::build(number, tier, pool, &inside, &mut kept));
             rest = others;
         }
-        if groups.is_empty() || !rest.is_empty() {
+        if groups.is_empty() || rest.iter().any(|(_, admitted)| *admitted) {
             let share = if groups.is_empty() { 1.0 } else { 0.0 };
-            groups.push(group(groups.len(), &[], share, None, &rest));
+            let tier = Tier { zones: Vec::new(), share, spill_at: None };
+            groups.push(Group::build(groups.len(), &tier, pool, &rest, &mut kept));
         }
         kept.end_round();
+        let count = groups.iter().map(|group| group.members.len()).sum();
         let (seats, tokens) = if pool.affinity.sticky.is_some() {
-            let mut seats = Vec::with_capacity(admitted.len());
+            let mut seats = Vec::with_capacity(count);
             let mut tokens = Vec::new();
             for group in &groups {
                 for (index, member) in (0..).zip(&group.members) {
@@ -108,14 +104,14 @@ impl Picker {
                     seats.push(Seat { serial, group: group.number as u32, index, token });
                 }
             }
-            kept.forget_tokens_but(admitted);
+            kept.forget_tokens_but(members);
             seats.sort_unstable_by_key(|seat| seat.serial);
             tokens.sort_unstable();
             (seats, tokens)
         } else {
             Default::default()
         };
-        Self { balance: pool.balance, groups, count: admitted.len(), seats, tokens }
+        Self { balance: pool.balance, groups, count, seats, tokens }
     }
 
     /// How many instances are admitted.

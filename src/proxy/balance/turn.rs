@@ -9,7 +9,9 @@ use crate::model::Instance;
 const TURN_MAX: u64 = 16_384;
 
 /// The first of each zone, then the second of each, and so on.
-pub fn alternate_zones(eligible: &[Arc<Instance>]) -> Vec<Arc<Instance>> {
+pub fn alternate_zones<'a>(
+    eligible: impl Iterator<Item = &'a Arc<Instance>>,
+) -> Vec<Arc<Instance>> {
     let mut zones: Vec<(&ZoneId, Vec<&Arc<Instance>>)> = Vec::new();
     for instance in eligible {
         match zones.iter_mut().find(|(zone, _)| **zone == instance.zone) {

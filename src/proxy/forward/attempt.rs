@@ -10,12 +10,10 @@ use std::time::Duration;
 
 use crate::base::Ms;
 use crate::model::{Instance, Pool, Rewrite};
-use crate::net::stream::Stream;
 use crate::observe::FailReason;
 use crate::proxy::balance;
-use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::body::BodyError;
-use crate::proxy::forward::connection::{Connection, Ending, Responder};
+use crate::proxy::forward::connection::{Connection, Ending, Far, Responder};
 use crate::proxy::patience::{HasLeft, LOOK, Patience};
 use crate::proxy::rewrite::Facts;
 use crate::proxy::snapshot::PoolView;
@@ -135,10 +133,8 @@ pub enum Done {
     Switched {
         /// The status that said so.
         status: u16,
-        /// The connection to the instance.
-        stream: Stream,
-        /// What has come over it since.
-        buffer: Buffer,
+        /// What leads to the instance.
+        far: Far,
     },
 }
 

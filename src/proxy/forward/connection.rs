@@ -5,6 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use h2::{RecvStream, SendStream};
+
 use crate::base::Ms;
 use crate::model::{Listener, Priority, Rewrite};
 use crate::net::stream::Stream;
@@ -16,6 +19,7 @@ use crate::proxy::lease::Lease;
 use crate::proxy::rewrite::{Facts, RequestId};
 use crate::proxy::snapshot::{ListenerView, Snapshot};
 use crate::proxy::timer::Timer;
+use crate::proxy::upstream::http2::Seat;
 use crate::proxy::wire::proxy_protocol::Ends;
 use crate::proxy::wire::{RequestHead, ResponseHead};
 use crate::proxy::worker::Worker;
@@ -130,12 +134,31 @@ pub enum Ending {
 /// The instance's side of a connection that does not speak HTTP any more.
 #[derive(Debug)]
 pub struct Tunnel {
+    /// What leads there.
+    pub far: Far,
     /// The slot on the instance.
     pub lease: Lease,
-    /// The connection to it.
-    pub stream: Stream,
-    /// What has come over it already.
-    pub buffer: Buffer,
     /// Longest silence.
     pub silence: Duration,
+}
+
+/// What leads to an instance that does not speak HTTP any more.
+#[derive(Debug)]
+pub enum Far {
+    /// A connection, and what has come over it already.
+    Connection(Stream, Buffer),
+    /// A stream of a shared connection.
+    Stream(Box<FarStream>),
+}
+
+/// A stream of a shared connection that does not carry HTTP any more.
+#[derive(Debug)]
+pub struct FarStream {
+    // Dropped in this order: the place is free when the stream is gone.
+    /// What comes on it.
+    pub recv: RecvStream,
+    /// What goes out on it.
+    pub send: SendStream<Bytes>,
+    /// Its place.
+    pub seat: Seat,
 }

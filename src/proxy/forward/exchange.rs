@@ -225,9 +225,9 @@ async fn try_instances(
         };
         let failure = match answered {
             Ok(Done::Answered { status, ending }) => return Ok((status, ending)),
-            Ok(Done::Switched { status, stream, buffer }) => {
+            Ok(Done::Switched { status, far }) => {
                 let silence = view.pool.timeouts.tunnel;
-                let tunnel = Tunnel { lease, stream, buffer, silence };
+                let tunnel = Tunnel { far, lease, silence };
                 return Ok((status, Ending::Switched(Box::new(tunnel))));
             }
             Err(failure) => failure,

@@ -21,12 +21,13 @@ use crate::proxy::admit::Visit;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::body::{BodyError, BodySource};
 use crate::proxy::forward::body_http1::{H1Sink, H1Source};
-use crate::proxy::forward::connection::{Connection, Ending, Responder, Tunnel};
+use crate::proxy::forward::connection::{Connection, Ending, Far, Responder, Tunnel};
 use crate::proxy::forward::exchange;
 use crate::proxy::forward::http2::PREFACE_LINE;
 use crate::proxy::forward::relay::Relay;
 use crate::proxy::forward::respond::{self, Answer};
 use crate::proxy::forward::tell::{Trip, tell};
+use crate::proxy::forward::tunnel_http2::{self, Near};
 use crate::proxy::patience::{GaveUp, Patience};
 use crate::proxy::rewrite::{Facts, UNCHANGED};
 use crate::proxy::scratch::Scratch;
@@ -209,9 +210,17 @@ async fn burst(visit: &Visit, stream: &mut Stream, timer: &Timer, requests: &mut
 /// Bytes both ways, now that both sides have agreed to speak something else than HTTP.
 async fn run_tunnel(visit: &Visit, client: &mut Stream, timer: &Timer, switched: Switched) {
     let Switched { tunnel, early: from_client, told } = switched;
-    let Tunnel { lease, mut stream, buffer: from_instance, silence } = *tunnel;
-    let Visit { worker, .. } = visit;
     let (account, head) = told.unwrap_or_default();
+    let Visit { worker, .. } = visit;
+    let Tunnel { far, lease, silence } = *tunnel;
+    let (mut stream, from_instance) = match far {
+        Far::Connection(stream, early) => (stream, early),
+        far @ Far::Stream(_) => {
+            let (near, other) = (Near::Connection(client, from_client), worker.timers.timer());
+            let tunnel = Tunnel { far, lease, silence };
+            return tunnel_http2::run(visit, (timer, &other), near, tunnel, (account, head)).await;
+        }
+    };
     let trip = Trip::new(visit, account, Some(head));
     let relay = Relay {
         worker,

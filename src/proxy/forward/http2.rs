@@ -7,7 +7,6 @@
 
 mod socket;
 mod stream;
-mod tunnel;
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -53,6 +52,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 type Incoming = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// What the connection's task is woken for.
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 enum Event {
     /// A request came, or the connection has ended, as it should or not.
     Stream(Option<Result<Incoming, h2::Error>>),
@@ -154,7 +154,7 @@ fn builder(listener: &Listener) -> Builder {
     let limits = &listener.limits;
     let mut builder = Builder::new();
     builder
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(limits.streams)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
@@ -164,5 +164,3 @@ fn builder(listener: &Listener) -> Builder {
         .enable_connect_protocol();
     builder
 }
-
-const STREAMS: u32 = 100;

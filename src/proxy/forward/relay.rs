@@ -111,7 +111,7 @@ impl Drop for Unended<'_> {
 
 /// How a direction ended before its source did.
 #[derive(Debug)]
-enum Break {
+pub enum Break {
     /// Its source is gone.
     Read,
     /// Nobody takes its bytes any more.
@@ -164,7 +164,7 @@ impl Relay<'_> {
 }
 
 /// Runs both directions to their ends, or until one side breaks.
-async fn both(
+pub async fn both(
     up: impl Future<Output = Result<(), Break>>,
     down: impl Future<Output = Result<(), Break>>,
 ) -> End {

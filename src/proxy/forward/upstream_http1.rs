@@ -16,7 +16,7 @@ use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::attempt::{Attempt, Done, Failure, UNASKED, Wait};
 use crate::proxy::forward::body::{BodyError, BodySource, PumpError, pump};
 use crate::proxy::forward::body_http1::{H1Sink, H1Source};
-use crate::proxy::forward::connection::{Ending, Responder};
+use crate::proxy::forward::connection::{Ending, Far, Responder};
 use crate::proxy::patience::{GaveUp, HasLeft};
 use crate::proxy::scratch::AttemptScratch;
 use crate::proxy::upstream::{self, Upstream};
@@ -76,7 +76,8 @@ pub async fn attempt(
                 let told = client.switch(response, attempt.facts, attempt.rewrite());
                 Box::pin(told).await.map_err(|error| Failure::Cut(error.of_client()))?;
                 let status = response.status;
-                return Ok(Done::Switched { status, stream: upstream.stream, buffer });
+                let far = Far::Connection(upstream.stream, buffer);
+                return Ok(Done::Switched { status, far });
             }
             let reusable = relay(attempt, &mut reading, response, client, &has_left).await?;
             body.discard_whole();

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
+use h2::ext::Protocol;
 use h2::{Reason, RecvStream, SendStream};
 use http::response;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -25,14 +26,15 @@ use crate::proxy::balance;
 use crate::proxy::forward::attempt::{Attempt, Done, Failure, UNASKED, Wait};
 use crate::proxy::forward::body::{BodyError, BodySource, PumpError, pump};
 use crate::proxy::forward::body_http2::{H2Sink, H2Source};
-use crate::proxy::forward::connection::{Ending, Responder};
+use crate::proxy::forward::connection::{Ending, Far, FarStream, Responder};
 use crate::proxy::patience::{GaveUp, HasLeft};
 use crate::proxy::scratch::AttemptScratch;
 use crate::proxy::upstream::http2::{Http2Upstreams, Seat};
+use crate::proxy::wire::head::Span;
 use crate::proxy::wire::http1::{
     HeadError, Onward, write_authority, write_field, write_request_fields,
 };
-use crate::proxy::wire::http2::{field_map, read_response};
+use crate::proxy::wire::http2::{WEBSOCKET, field_map, make_upgrade, read_response};
 use crate::proxy::wire::{BodyLength, Known, Method, RequestHead, ResponseHead};
 
 /// What comes on a stream of the instance.
@@ -42,6 +44,30 @@ struct Coming {
     seat: Seat,
     /// When the request was sent, or began to be.
     asked_at: Duration,
+}
+
+/// What the stream is to become.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Switch {
+    None,
+    /// A way to whom the instance connects to (RFC 9113 §8.5).
+    Connect,
+    /// A WebSocket (RFC 8441).
+    WebSocket,
+}
+
+impl Switch {
+    /// What a request asks for. Other protocols than this one have no way over HTTP/2; a server that
+    /// speaks none of what is offered answers as if nothing was (RFC 9110 §7.8).
+    fn of(head: &RequestHead) -> Self {
+        let is_websocket =
+            |name: Span| head.fields.get(name).eq_ignore_ascii_case(WEBSOCKET.as_bytes());
+        match head.upgrade {
+            _ if head.method == Method::Connect => Self::Connect,
+            Some(name) if is_websocket(name) => Self::WebSocket,
+            _ => Self::None,
+        }
+    }
 }
 
 /// Sends the request and brings the response to the client.
@@ -59,10 +85,15 @@ pub async fn attempt(
     let AttemptScratch { response, to_instance, account } = scratch;
     account.connected(seat.is_reused());
     let invites = attempt.head.expects_continue && body.whole().is_none();
-    let request = request(attempt, invites, to_instance)?;
+    let switch = Switch::of(attempt.head);
+    if switch == Switch::WebSocket && !seat.may_switch() {
+        return Err(Failure::Unsendable);
+    }
+    let request = request(attempt, switch, invites, to_instance)?;
     let whole = body.whole().map(Bytes::copy_from_slice);
+    let ends = switch == Switch::None && whole.as_ref().is_some_and(Bytes::is_empty);
     let asked_at = worker.clock.elapsed();
-    let opened = seat.open(request, whole.as_ref().is_some_and(Bytes::is_empty));
+    let opened = seat.open(request, ends);
     let (coming, mut sending) = opened.map_err(|error| unopened(&error))?;
     let mut coming = Coming { response: coming, seat, asked_at };
     let sent_at = Cell::new(Ms::NEVER);
@@ -77,6 +108,18 @@ pub async fn attempt(
             sent_at.set(worker.timers.now());
             let has_left = || body.has_left();
             let stream = response_head(&mut wait, &mut coming, response, client, &has_left).await?;
+            if switch != Switch::None && (200..300).contains(&response.status) {
+                if switch == Switch::WebSocket {
+                    let key = attempt.head.fields.value("sec-websocket-key").unwrap_or_default();
+                    make_upgrade(key, response);
+                }
+                attempt.bind(response);
+                let told = client.switch(response, attempt.facts, attempt.rewrite()).await;
+                told.map_err(|error| Failure::Cut(error.of_client()))?;
+                let far = FarStream { recv: stream, send: sending, seat: coming.seat };
+                let status = response.status;
+                return Ok(Done::Switched { status, far: Far::Stream(Box::new(far)) });
+            }
             relay(attempt, stream, asked_at, response, client, &has_left).await?;
             body.discard_whole();
             Ending::Whole
@@ -127,33 +170,35 @@ async fn granted(attempt: &Attempt<'_>, has_left: HasLeft<'_>) -> Result<Seat, F
 /// The head that goes to the instance.
 fn request(
     attempt: &Attempt<'_>,
+    switch: Switch,
     invites: bool,
     lines: &mut Vec<u8>,
 ) -> Result<Request<()>, Failure> {
     let Attempt { connection, head, facts, .. } = attempt;
-    let websocket =
-        head.upgrade.is_some_and(|name| head.fields.get(name).eq_ignore_ascii_case(b"websocket"));
-    if websocket || head.method == Method::Connect {
-        return Err(Failure::Unsendable);
-    }
     let onward =
         Onward { pool: attempt.rewrite(), address: attempt.instance.address, expect: invites };
     let edits = onward.edits(facts);
     lines.clear();
     write_authority(facts, &onward, &edits, lines);
     let authority = Authority::try_from(lines.as_slice());
-    lines.clear();
-    write_path(head, lines);
-    let path = PathAndQuery::try_from(lines.as_slice());
-    let (Ok(authority), Ok(path)) = (authority, path) else { return Err(Failure::Unsendable) };
     let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(if connection.scheme == "https" { Scheme::HTTPS } else { Scheme::HTTP });
-    (parts.authority, parts.path_and_query) = (Some(authority), Some(path));
+    parts.authority = Some(authority.map_err(|_| Failure::Unsendable)?);
+    if switch != Switch::Connect {
+        lines.clear();
+        write_path(head, lines);
+        let path = PathAndQuery::try_from(lines.as_slice());
+        parts.path_and_query = Some(path.map_err(|_| Failure::Unsendable)?);
+        let https = connection.scheme == "https";
+        parts.scheme = Some(if https { Scheme::HTTPS } else { Scheme::HTTP });
+    }
     lines.clear();
     // The end of the stream is the end of the body.
     let length = match head.body {
-        BodyLength::Exactly(length) => BodyLength::Exactly(length),
-        BodyLength::None | BodyLength::Chunked | BodyLength::UntilClose => BodyLength::None,
+        BodyLength::Exactly(length) if switch == Switch::None => BodyLength::Exactly(length),
+        BodyLength::Exactly(_)
+        | BodyLength::None
+        | BodyLength::Chunked
+        | BodyLength::UntilClose => BodyLength::None,
     };
     write_request_fields(facts, &onward, &edits, length, lines);
     if takes_trailers(head) {
@@ -162,9 +207,15 @@ fn request(
     let mut request = Request::new(());
     *request.version_mut() = http::Version::HTTP_2;
     *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Failure::Unsendable)?;
-    let method = http::Method::from_bytes(head.fields.get(head.method_name));
-    *request.method_mut() = method.map_err(|_| Failure::Unsendable)?;
     *request.headers_mut() = field_map(lines);
+    if switch == Switch::WebSocket {
+        *request.method_mut() = http::Method::CONNECT;
+        request.extensions_mut().insert(Protocol::from_static(WEBSOCKET));
+        request.headers_mut().remove("sec-websocket-key");
+    } else {
+        let method = http::Method::from_bytes(head.fields.get(head.method_name));
+        *request.method_mut() = method.map_err(|_| Failure::Unsendable)?;
+    }
     Ok(request)
 }
 
@@ -200,7 +251,9 @@ async fn response_head(
     client: &mut impl Responder,
     has_left: HasLeft<'_>,
 ) -> Result<RecvStream, Failure> {
-    let method = wait.attempt.head.method;
+    let head = wait.attempt.head;
+    let is_switch = Switch::of(head) != Switch::None;
+    let method = if is_switch { Method::Connect } else { head.method };
     loop {
         let head = pin!(poll_fn(|cx| poll_head(&mut coming.response, cx)));
         let came = wait.watch(head, client, has_left).await?;

@@ -16,7 +16,7 @@ use crate::proxy::wire::http1::{
     FIELDS_MAX, Framing, HeadError, HeadLimits, check_authority, is_target, write_field,
 };
 use crate::proxy::wire::line::{self, Line};
-use crate::proxy::wire::{BodyLength, Method, RequestHead, ResponseHead, Version};
+use crate::proxy::wire::{BodyLength, Method, RequestHead, ResponseHead, Version, websocket};
 
 /// The only protocol that a stream may become (RFC 8441).
 pub const WEBSOCKET: &str = "websocket";
@@ -105,6 +105,15 @@ pub fn read_response(
     };
     head.keep_alive = true;
     Ok(())
+}
+
+/// Makes the agreement to a WebSocket in a stream (RFC 8441 §5) the one that HTTP/1.1 has (RFC 6455 §4.2.2),
+/// for a client that sent `key`.
+pub fn make_upgrade(key: &[u8], head: &mut ResponseHead) {
+    head.status = 101;
+    head.reason = put(b"Switching Protocols", &mut head.fields);
+    add_line(b"sec-websocket-accept", &websocket::accept(key), &mut head.fields);
+    head.upgrade = Some(put(WEBSOCKET.as_bytes(), &mut head.fields));
 }
 
 /// The fields that stand in `name: value CRLF` lines, as [`http1`](crate::proxy::wire::http1) writes them.

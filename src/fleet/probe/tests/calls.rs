@@ -73,7 +73,7 @@ async fn in_a_row(
     let (prober, mut outcomes) = (Prober::new(Clock::start()), Vec::new());
     let order = by(UpstreamSettings::default(), order(address, grpc(), LONG));
     for _ in 0..probes {
-        outcomes.push(prober.probe(&order).await.map(|_| ()));
+        outcomes.push(prober.probe(&order, None).await.map(|_| ()));
     }
     serving.abort();
     (outcomes, [0, 1].map(|n| counts[n].load(Ordering::SeqCst)))

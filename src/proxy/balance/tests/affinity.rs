@@ -83,7 +83,7 @@ fn answers_cost_what_they_take_unless_they_refuse() {
 fn sticky_picker(members: &[Arc<Instance>], memory: &Memory, limit: Limit) -> Picker {
     let mut pool = pool(Balance::LeastRequest, limit);
     pool.affinity.sticky = Some(Sticky { cookie: "s".into(), ttl: None });
-    Picker::build(&pool, &TrafficPlan::default(), members, memory)
+    Picker::build(&pool, &TrafficPlan::default(), &all(members), memory)
 }
 
 fn memory(keys: &[u8]) -> Memory {

@@ -16,6 +16,20 @@ fn homes(picker: &Picker) -> Vec<String> {
     (0..4_000).map(|n| hand.name(picker, &Ask { hash: key(n), ..Ask::default() })).collect()
 }
 
+#[test]
+fn no_other_key_of_a_ring_moves_whatever_the_weights() {
+    let members = instances(&[3, 1, 2, 3, 1, 2, 2].map(|weight| ("a", weight)));
+    let before = homes(&picker(Balance::Ring, Limit::Unlimited, &members));
+    for (index, gone) in members.iter().enumerate() {
+        let mut others = members.clone();
+        others.remove(index);
+        let now = homes(&picker(Balance::Ring, Limit::Unlimited, &others));
+        for (before, now) in before.iter().zip(&now) {
+            assert!(before == now || before == gone.id.as_str(), "{before} is there");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -94,6 +108,26 @@ proptest! {
     }
 
     #[test]
+    fn who_is_not_admitted_for_a_while_moves_no_key_but_its_own(
+        members in vec((1u32..5, any::<bool>()), 2..30),
+        ring in any::<bool>(),
+    ) {
+        prop_assume!(members.iter().any(|(_, admitted)| *admitted));
+        let pool = pool(if ring { Balance::Ring } else { Balance::Maglev }, Limit::Unlimited);
+        let spec: Vec<(&str, u32)> = members.iter().map(|(weight, _)| ("a", *weight)).collect();
+        let admitted = members.iter().map(|(_, admitted)| *admitted);
+        let there = instances(&spec);
+        let some: Vec<_> = there.iter().cloned().zip(admitted).collect();
+        let gone: Vec<&str> =
+            some.iter().filter(|(_, admitted)| !admitted).map(|(it, _)| it.id.as_str()).collect();
+        let build = |members| homes(&Picker::build(&pool, &TrafficPlan::default(), members, &Memory::default()));
+        for (before, now) in build(&all(&there)).iter().zip(build(&some)) {
+            prop_assert!(!gone.contains(&now.as_str()));
+            prop_assert!(*before == now || gone.contains(&before.as_str()), "{} is there", before);
+        }
+    }
+
+    #[test]
     fn a_maglev_table_is_even(weights in vec(1u32..5, 1..20)) {
         let spec: Vec<(&str, u32)> = weights.iter().map(|w| ("a", *w)).collect();
         let total: u32 = weights.iter().sum();
@@ -144,9 +178,10 @@ proptest! {
         let members = instances(&spec);
         let (pool, plan) = (pool(balance, Limit::Unlimited), TrafficPlan::default());
         let memory = Memory::default();
-        let first = homes(&Picker::build(&pool, &plan, &members, &memory));
-        let fewer = homes(&Picker::build(&pool, &plan, &members[1..], &memory));
+        let build = |members: &[Arc<Instance>]| Picker::build(&pool, &plan, &all(members), &memory);
+        let first = homes(&build(&members));
+        let fewer = homes(&build(&members[1..]));
         prop_assert_eq!(fewer, homes(&picker(balance, Limit::Unlimited, &members[1..])));
-        prop_assert_eq!(first, homes(&Picker::build(&pool, &plan, &members, &memory)));
+        prop_assert_eq!(first, homes(&build(&members)));
     }
 }

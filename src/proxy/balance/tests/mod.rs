@@ -47,7 +47,12 @@ fn with_plan(
     plan: &TrafficPlan,
     members: &[Arc<Instance>],
 ) -> Picker {
-    Picker::build(&pool(balance, limit), plan, members, &Memory::default())
+    Picker::build(&pool(balance, limit), plan, &all(members), &Memory::default())
+}
+
+/// All are admitted.
+fn all(members: &[Arc<Instance>]) -> Vec<(Arc<Instance>, bool)> {
+    members.iter().map(|member| (Arc::clone(member), true)).collect()
 }
 
 fn tier(zones: &[&str], share: f64, spill_at: Option<f64>) -> Tier {

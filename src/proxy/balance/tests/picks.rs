@@ -11,7 +11,8 @@ use crate::model::cost::FAILURE;
 #[test]
 fn round_robin_follows_weights_exactly_and_alternates_zones() {
     let members = instances(&[("a", 1), ("a", 1), ("b", 1), ("c", 1)]);
-    let zones: Vec<String> = alternate_zones(&members).iter().map(|m| m.zone.to_string()).collect();
+    let zones: Vec<String> =
+        alternate_zones(members.iter()).iter().map(|m| m.zone.to_string()).collect();
     assert_eq!(zones, ["a", "b", "c", "a"]);
     let it = picker(Balance::RoundRobin, Limit::Unlimited, &members);
     assert!(Hand::new(9).count(&it, 400).values().all(|n| *n == 100));

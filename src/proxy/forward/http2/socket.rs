@@ -88,9 +88,9 @@ impl Shared {
     /// Our end of the connection.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// What the kernel says; or that the connection is being closed.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.borrow().local_addr()
+        self.stream.try_borrow().map_err(io::Error::other)?.local_addr()
     }
 
     /// The connection's task waits for what happens here.

@@ -20,9 +20,9 @@ use crate::proxy::forward::exchange;
 use crate::proxy::forward::http1::check_body;
 use crate::proxy::forward::http2::Incoming;
 use crate::proxy::forward::http2::socket::{Running, Shared};
-use crate::proxy::forward::http2::tunnel;
 use crate::proxy::forward::respond::{self, Answer};
 use crate::proxy::forward::tell::tell;
+use crate::proxy::forward::tunnel_http2::{self, Near};
 use crate::proxy::patience::Patience;
 use crate::proxy::rewrite::{Facts, UNCHANGED};
 use crate::proxy::scratch::Scratch;
@@ -112,7 +112,9 @@ pub async fn serve_stream(running: Running, (request, respond): Incoming) {
         Ending::Switched(tunnel) => {
             let Some(send) = switched else { return };
             let told = (std::mem::take(account), std::mem::take(head));
-            Box::pin(tunnel::run(visit, (timer, body_timer), *tunnel, recv, send, told)).await;
+            let near = Near::Stream(recv, send);
+            let timers = (timer, body_timer);
+            Box::pin(tunnel_http2::run(visit, timers, near, *tunnel, told)).await;
         }
     }
 }
@@ -130,6 +132,7 @@ fn connection<'a>(
         guest,
         timer,
         body_timer,
+        answered: Cell::new(false),
         client_address: shared.client_address,
         client: &shared.client,
         scheme: "http",
@@ -304,4 +307,19 @@ fn response(status: u16, fields: HeaderMap) -> Response<()> {
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
     *response.headers_mut() = fields;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<F: Future>(_: impl Fn(Running, Incoming) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_stream_is_not_large() {
+        let bytes = size_of_future(serve_stream);
+        assert!(bytes <= 3_200, "{bytes} bytes for each request that is under way");
+    }
 }

@@ -32,7 +32,7 @@ fn written(
     let method = facts.head.method;
     let len = parse_response(&out, method, &mut head).expect("valid").expect("whole");
     let body = out.split_off(len);
-    assert_eq!(head.status, answer.status);
+    assert_eq!(head.status, status(answer, facts));
     match head.body {
         BodyLength::Exactly(length) => assert_eq!(length, body.len() as u64),
         other => assert!(other == BodyLength::None && body.is_empty(), "{other:?}"),
@@ -147,6 +147,33 @@ fn redirects_lead_where_their_template_says() {
             assert_eq!((value(&head, "content-length").as_str(), &*body), ("0", ""), "{text}");
             assert_eq!(value(&head, "cache-control"), "-", "its status says how long it holds");
             assert_eq!(value(&head, "content-type"), "-");
+        }
+    }
+}
+
+#[test]
+fn the_client_of_a_call_is_told_in_fields() {
+    let listener = busy_page();
+    for (kind, status, code) in [
+        ("application/grpc", 503, "14"),
+        ("application/grpc+proto", 504, "4"),
+        ("Application/gRPC;x=y", 404, "12"),
+        ("application/grpc", 400, "13"),
+        ("application/grpc", 413, "8"),
+        ("application/grpc", 501, "2"),
+        ("application/grpc-web", 503, "-"),
+        ("text/plain", 503, "-"),
+    ] {
+        let head = request(&format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\n\r\n"));
+        let facts = facts(&head, &listener);
+        let (head, text, said) = written(answer(status, "not now"), true, &facts);
+        assert_eq!(value(&head, "grpc-status"), code, "{text}");
+        if code != "-" {
+            assert_eq!((head.status, said.as_str()), (200, ""), "{text}");
+            assert_eq!(value(&head, "content-type"), "application/grpc");
+            assert_eq!(value(&head, "grpc-message"), "not now");
+        } else {
+            assert_eq!(head.status, status, "{text}");
         }
     }
 }

@@ -122,6 +122,32 @@ fn an_extended_connect_reads_as_an_upgrade() {
 }
 
 #[test]
+fn calls_say_how_long_they_are_waited_for() {
+    for (text, expected) in [
+        ("1H", Some(3_600_000_000_000)),
+        ("2M", Some(120_000_000_000)),
+        ("99999999S", Some(99_999_999_000_000_000)),
+        ("5m", Some(5_000_000)),
+        ("5u", Some(5_000)),
+        ("5n", Some(5)),
+        ("123456789S", None),
+        ("S", None),
+        ("5", None),
+        ("-5S", None),
+        ("5s", None),
+        ("", None),
+    ] {
+        let fields = [("content-type", "application/grpc"), ("grpc-timeout", text)];
+        let of = |method, fields| {
+            let head = read(&request(method, "http://a/", fields), true).expect("valid");
+            head.grpc_timeout().map(|timeout| timeout.as_nanos())
+        };
+        assert_eq!(of("POST", &fields), expected, "{text}");
+        assert_eq!((of("GET", &fields), of("POST", &fields[1..])), (None, None));
+    }
+}
+
+#[test]
 fn responses() {
     let of = |status: u16, fields: &[(&str, &str)], ends, method| {
         let mut response = Response::builder().status(status);
