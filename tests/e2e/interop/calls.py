@@ -38,6 +38,21 @@ def digest(data):
     return hashlib.sha256(data).hexdigest().encode()
 
 
+class Watch:
+    """Whether a call is left before it has ended."""
+
+    def __init__(self, server, context):
+        self.left = threading.Event()
+        self.ended = False
+        self.server = server
+        context.add_callback(self.over)
+
+    def over(self):
+        if not self.ended:
+            self.server.count("left")
+        self.left.set()
+
+
 class Server:
     """What it was asked, and by whom it was left, is told by `Told`."""
 
@@ -65,14 +80,13 @@ class Server:
         """COUNT PAUSE_MS [SIZE]: so many messages, each a number, filled up to a size."""
         self.count("calls")
         count, pause_ms, size = ([int(word) for word in request.split()] + [0])[:3]
-        left = threading.Event()
-        context.add_callback(left.set)
+        watch = Watch(self, context)
         context.send_initial_metadata((("x-server", self.name),))
         for number in range(count):
-            if left.wait(pause_ms / 1000):
-                self.count("left")
+            if watch.left.wait(pause_ms / 1000):
                 return
             yield str(number).encode().ljust(size, b".")
+        watch.ended = True
 
     def sum(self, requests, context):
         self.count("calls")
@@ -98,10 +112,8 @@ class Server:
 
     def wait(self, request, context):
         """Answers after so many seconds, or is left before."""
-        left = threading.Event()
-        context.add_callback(left.set)
-        if left.wait(float(request)):
-            self.count("left")
+        watch = Watch(self, context)
+        watch.ended = not watch.left.wait(float(request))
         return b"waited"
 
     def tell(self, request, context):

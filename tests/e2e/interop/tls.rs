@@ -274,7 +274,7 @@ fn nginx_as_an_instance_is_verified_and_asks_for_a_certificate() {
     let dir = tempfile::tempdir().expect("a folder");
     let locations = format!(
         "ssl_certificate {};\nssl_certificate_key {};\nssl_client_certificate {};\n\
-         ssl_verify_client on;\nlocation / {{ return 200 \"$server_protocol $ssl_protocol \
+         ssl_verify_client on;\nssl_protocols TLSv1.2 TLSv1.3;\nlocation / {{ return 200 \"$server_protocol $ssl_protocol \
          $ssl_server_name $ssl_client_s_dn\"; }}\n",
         server.cert.display(),
         server.key.display(),
