@@ -1,22 +1,33 @@
-//! Clients and instances that are not ours, each with each: curl, wrk, h2load, Python and node before
-//! nginx, node, `tidegate whoami` and an HTTP/1.0 server of Python. What is missing on a machine is
-//! said loudly, and `.ci/run` installs it.
+//! Clients and instances that are not ours, each with each: curl, wrk, h2load, openssl, Python (also
+//! its grpcio, h2, wsproto and websockets) and node before nginx, node, grpcio, `tidegate whoami` and
+//! an HTTP/1.0 server of Python. What is missing on a machine is said loudly, and `.ci/run` installs
+//! it.
 
+mod grpc;
+mod http2;
+mod rotation;
+mod tls;
 mod websocket;
+mod websocket_http2;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::daemon::{BINARY, Daemon, ask, eventually, free_address};
-use crate::tools::{Ended, has};
+use crate::tools::{Ended, has, skipped};
 
 const SMALL: usize = 1_000;
 const LARGE: usize = 8 * 1024 * 1024;
+
+/// How long a program is waited for until it says something.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A script beside this file.
 fn script(name: &str) -> String {
@@ -33,6 +44,26 @@ fn has_instances() -> bool {
     has(&nginx(), "nginx-light") && has("node", "nodejs") && has("python3", "python3")
 }
 
+/// A Python with these modules: `$PYTHON`, the one on the path, or Debian's.
+fn python(modules: &str) -> Option<String> {
+    let named = std::env::var("PYTHON").into_iter();
+    let known = ["python3", "/usr/bin/python3"].map(String::from);
+    let found = named.chain(known).find(|python| {
+        let mut import = Command::new(python);
+        import.args(["-c", &format!("import {modules}")]).stderr(Stdio::null());
+        import.status().is_ok_and(|status| status.success())
+    });
+    if found.is_none() {
+        let packages: Vec<String> = modules
+            .split(", ")
+            .map(|module| format!("python3-{}", if module == "grpc" { "grpcio" } else { module }))
+            .collect();
+        let packages = packages.join(" ");
+        skipped(&format!("no Python has {modules} (Debian: apt-get install {packages})"));
+    }
+    found
+}
+
 /// Starts `command` quietly and waits until `address` accepts connections.
 fn listening(address: SocketAddr, command: &mut Command) -> Ended {
     let command = command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -41,8 +72,9 @@ fn listening(address: SocketAddr, command: &mut Command) -> Ended {
     ended
 }
 
-/// A single process of nginx that serves `locations` on `address`; all it writes is in `dir`.
-fn start_nginx(address: SocketAddr, dir: &Path, locations: &str) -> Ended {
+/// A single process of nginx that serves `locations` on `address`, with `options` of its `listen`; all
+/// it writes is in `dir`.
+fn start_nginx(address: SocketAddr, options: &str, dir: &Path, locations: &str) -> Ended {
     let at = dir.display();
     let folders: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
@@ -51,7 +83,7 @@ fn start_nginx(address: SocketAddr, dir: &Path, locations: &str) -> Ended {
     let text = format!(
         "daemon off;\nmaster_process off;\npid {at}/pid;\nevents {{ worker_connections 1024; }}\n\
          http {{\naccess_log off;\nsendfile on;\nclient_max_body_size 0;\n{folders}\
-         server {{\nlisten {address};\nroot {at};\n{locations}}}\n}}\n"
+         server {{\nlisten {address} {options};\nroot {at};\n{locations}}}\n}}\n"
     );
     let config = dir.join("nginx.conf");
     fs::write(&config, text).expect("written");
@@ -73,6 +105,46 @@ fn client(program: &str, arguments: &[&str]) -> (String, String) {
     (out, err)
 }
 
+/// What says something line by line, as it comes.
+struct Lines {
+    lines: Receiver<String>,
+    _process: Ended,
+}
+
+impl Lines {
+    fn of(command: &mut Command) -> Self {
+        let command = command.env("no_proxy", "*").stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let (told, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if told.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { lines, _process: Ended(child) }
+    }
+
+    /// The next line.
+    fn next(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("a line")
+    }
+
+    /// The line after which nothing comes any more.
+    fn last(&self) -> String {
+        let mut last = String::new();
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => last = line,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return last,
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("no end after {last:?}"),
+            }
+        }
+    }
+}
+
 /// Instances of four kinds, and a daemon with a listener before each.
 struct Stage {
     daemon: Daemon,
@@ -91,6 +163,11 @@ struct Stage {
 
 impl Stage {
     fn set() -> Self {
+        Self::set_behind("")
+    }
+
+    /// Behind listeners with `more` of their keys.
+    fn set_behind(more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let content: Vec<u8> =
             (0..LARGE as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
@@ -112,12 +189,12 @@ impl Stage {
                 whoami,
                 Command::new(BINARY).args(["whoami", "--listen", &whoami.to_string()]),
             ),
-            start_nginx(nginx, folder.path(), &locations),
+            start_nginx(nginx, "", folder.path(), &locations),
         ];
         let mut config = String::new();
         let mut before = |name: &str, instance: SocketAddr| {
             let bind = free_address();
-            config.push_str(&listener(name, bind, instance, ""));
+            config.push_str(&listener(name, bind, instance, more));
             bind
         };
         let (node_itself, node) = (node, before("node", node));

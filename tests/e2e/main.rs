@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "seen from outside, time is the wall's")]
 
 mod access_log;
+mod authority;
 mod balance;
 mod cold;
 mod control;

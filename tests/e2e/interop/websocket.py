@@ -2,6 +2,7 @@
 
     python3 websocket.py serve PORT            sends every message back
     python3 websocket.py talk URL [REFUSED]    a client; REFUSED is answered 403 instead of 101
+    python3 websocket.py hold URL SECONDS      one WebSocket: a line for each message, then how it ended
 """
 
 import asyncio
@@ -87,7 +88,23 @@ async def talk(url, refusing=None):
         await refused(refusing)
 
 
+async def hold(url, seconds):
+    """Says something ten times a second until that is over, or the WebSocket is."""
+    async with connect(url) as socket:
+        for _ in range(int(10 * float(seconds))):
+            try:
+                await socket.send("tick")
+                await asyncio.wait_for(socket.recv(), 10)
+            except (websockets.ConnectionClosed, OSError) as error:
+                return print("ended", error, flush=True)
+            print("tick", flush=True)
+            await asyncio.sleep(0.1)
+    print("closed", flush=True)
+
+
 if sys.argv[1] == "serve":
     asyncio.run(serve(int(sys.argv[2])))
+elif sys.argv[1] == "hold":
+    asyncio.run(hold(*sys.argv[2:]))
 else:
     asyncio.run(asyncio.wait_for(talk(*sys.argv[2:]), 60))

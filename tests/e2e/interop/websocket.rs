@@ -5,11 +5,11 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::authority::Authority;
 use crate::daemon::{Daemon, eventually, free_address};
 use crate::http::{OK, proxy};
-use crate::interop::{client, has_instances, listener, listening, script, start_nginx};
+use crate::interop::{client, has_instances, listener, listening, python, script, start_nginx};
 use crate::origin::Origin;
-use crate::tools::skipped;
 
 /// What a browser sends, and an instance's answer to it.
 const FIELDS: [&str; 6] = [
@@ -215,24 +215,9 @@ fn proxy_with_tunnel_of_a_second(origin: &Origin) -> (Daemon, SocketAddr) {
     (Daemon::start(&config), bind)
 }
 
-/// A Python that has websockets: `$PYTHON`, the one on the path, or Debian's.
-fn python() -> Option<String> {
-    let named = std::env::var("PYTHON").into_iter();
-    let known = ["python3", "/usr/bin/python3"].map(String::from);
-    let found = named.chain(known).find(|python| {
-        let mut import = Command::new(python);
-        import.args(["-c", "import websockets"]).stderr(Stdio::null());
-        import.status().is_ok_and(|status| status.success())
-    });
-    if found.is_none() {
-        skipped("no Python has websockets (Debian: apt-get install python3-websockets)");
-    }
-    found
-}
-
 #[test]
 fn python_websockets() {
-    let Some(python) = python().filter(|_| has_instances()) else {
+    let Some(python) = python("websockets").filter(|_| has_instances()) else {
         return;
     };
     let dir = tempfile::tempdir().expect("a folder");
@@ -250,20 +235,28 @@ fn python_websockets() {
     let _instances = [
         listening(server, in_python.stderr(Stdio::null())),
         listening(node, &mut in_node),
-        start_nginx(nginx, dir.path(), &locations),
+        start_nginx(nginx, "", dir.path(), &locations),
     ];
-    let binds = [(); 3].map(|()| free_address());
-    let config: String = [("python", server), ("node", node), ("nginx", nginx)]
-        .into_iter()
-        .zip(binds)
-        .map(|((name, instance), bind)| listener(name, bind, instance, IMPATIENT))
-        .collect();
+    let authority = Authority::new("tests");
+    let secure = format!("{IMPATIENT}\n{}", authority.issue_local().https());
+    let trusted = format!("SSL_CERT_FILE={}", authority.ca());
+    let mut config = String::new();
+    let mut urls = Vec::new();
+    for (name, instance, refuses) in
+        [("python", server, false), ("node", node, true), ("nginx", nginx, true)]
+    {
+        for (scheme, more) in [("ws", IMPATIENT), ("wss", &secure)] {
+            let bind = free_address();
+            config.push_str(&listener(&format!("{name}-{scheme}"), bind, instance, more));
+            urls.push((format!("{scheme}://{bind}"), refuses));
+        }
+    }
     let daemon = Daemon::start(&config);
-    for (bind, refuses) in binds.into_iter().zip([false, true, true]) {
-        let url = |path: &str| format!("ws://{bind}/{path}");
-        let (websocket, refused) = (url("websocket"), url("refused"));
-        let all = [&script("websocket.py"), "talk", &websocket, &refused];
-        client(&python, if refuses { &all } else { &all[..3] });
+    for (url, refuses) in &urls {
+        let (websocket, refused) = (format!("{url}/websocket"), format!("{url}/refused"));
+        let script = script("websocket.py");
+        let all = [trusted.as_str(), &python, &script, "talk", &websocket, &refused];
+        client("env", if *refuses { &all } else { &all[..5] });
     }
     eventually("no connection is left", Duration::from_secs(5), || {
         (daemon.metric("tidegate_connections_active", "") == 0.0).then_some(())
