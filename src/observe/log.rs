@@ -1,8 +1,10 @@
 //! Log lines: to stderr, one event each, with UTC times as RFC 3339 has them.
 
 use tracing::{Level, Subscriber};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::time::SystemTime;
+use tracing_subscriber::layer::SubscriberExt;
 
 use crate::config::LogFormat;
 
@@ -24,9 +26,11 @@ where
         .with_writer(writer)
         .with_timer(SystemTime)
         .with_ansi(false);
+    // The engine of HTTP/2 tells of every frame.
+    let told = Targets::new().with_default(level).with_target("h2", level.min(Level::INFO));
     match format {
         LogFormat::Text | LogFormat::Common => {
-            Box::new(lines.compact().with_target(false).finish())
+            Box::new(lines.compact().with_target(false).finish().with(told))
         }
         LogFormat::Json => Box::new(
             lines
@@ -34,7 +38,8 @@ where
                 .flatten_event(true)
                 .with_current_span(false)
                 .with_span_list(false)
-                .finish(),
+                .finish()
+                .with(told),
         ),
     }
 }
@@ -67,6 +72,7 @@ mod tests {
             subscriber(level, format, move || writer.clone()),
             || {
                 tracing::debug!("not worth telling");
+                tracing::debug!(target: "h2::codec", "a frame");
                 tracing::warn!(pool = "web", tries = 3, "no instance");
             },
         );

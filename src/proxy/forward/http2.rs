@@ -1,9 +1,9 @@
 //! A client's HTTP/2 connection, from its preface to its close.
 //!
 //! The engine is the h2 crate. One task drives the connection: it reads, writes what streams have handed
-//! over, and starts a task for every request ([`stream`]). It lives as long as its streams: one that
+//! over, and starts a task for every request (`stream`). It lives as long as its streams: one that
 //! is to end says so (GOAWAY) and lets them finish. What clients may do to us is bounded under the
-//! engine, where the bytes come in ([`socket`]).
+//! engine, where the bytes come in (`socket`).
 
 mod socket;
 mod stream;
