@@ -242,7 +242,7 @@ fn a_websocket_is_a_stream_where_the_instance_lets_it_be_one() {
     assert_eq!(daemon.metric("tidegate_failures_total", ""), 0.0);
     let deaf = Http2Origin::start();
     let (daemon, bind) = front(&[deaf.address], "", "upstream = \"h2\"");
-    let answer = exchange(bind, &ask.replace("early", ""));
+    let answer = exchange(bind, &ask.replace("Upgrade\r\n", "Upgrade, close\r\n"));
     assert_eq!(status(&answer), "502", "{answer}");
     assert_eq!(daemon.failures("unsendable"), 1.0);
     assert_eq!(deaf.seen.requests.load(SeqCst), 0);

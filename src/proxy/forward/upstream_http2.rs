@@ -93,9 +93,10 @@ pub async fn attempt(
     let whole = body.whole().map(Bytes::copy_from_slice);
     let ends = switch == Switch::None && whole.as_ref().is_some_and(Bytes::is_empty);
     let asked_at = worker.clock.elapsed();
-    let opened = seat.open(request, ends);
-    let (coming, mut sending) = opened.map_err(|error| unopened(&error))?;
-    let mut coming = Coming { response: coming, seat, asked_at };
+    let (response_future, opened) = seat.open(request, ends).map_err(|error| unopened(&error))?;
+    let mut coming = Coming { response: response_future, seat, asked_at };
+    // Behind that, so that it is dropped before the place is free.
+    let mut sending = opened;
     let sent_at = Cell::new(Ms::NEVER);
     let mut wait = Wait::new(attempt, invites, &sent_at);
     let ending = match whole {
