@@ -11,9 +11,12 @@ use tempfile::TempDir;
 use crate::authority::Authority;
 use crate::daemon::{Daemon, eventually, free_address};
 use crate::interop::{
-    LARGE, SMALL, client, has_instances, listener, listening, same, script, start_nginx,
+    SMALL, client, has_instances, listener, listening, same, script, start_nginx,
 };
 use crate::tools::{Ended, has};
+
+/// More than any window holds.
+const LARGE: usize = 2 * 1024 * 1024;
 
 /// A listener and a pool: how a client reaches the daemon, and that the nginx.
 struct Way {

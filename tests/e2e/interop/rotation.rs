@@ -24,8 +24,9 @@ use crate::interop::listener;
 use crate::origin::Origin;
 use crate::tools::tell;
 
-/// Until new handshakes show what is in the files.
-const SOON: Duration = Duration::from_secs(5);
+/// Until new handshakes show what is in the files: they are looked at every two seconds, and read when
+/// they have stayed as they are for as long.
+const SOON: Duration = Duration::from_secs(10);
 
 /// A client's connection under TLS.
 type Stream = StreamOwned<ClientConnection, TcpStream>;
