@@ -19,9 +19,7 @@ use Refused::{Key, Word};
 const LATER: &[(&str, Refused, &str)] = &[
     ("node.zone", Word("auto"), "the cloud's metadata service"),
     ("admin.tls", Key, "TLS"),
-    ("listener.protocol", Word("tls-passthrough"), "TLS"),
     ("listener.protocol", Word("udp"), "UDP"),
-    ("pool.hash", Word("sni"), "TLS"),
     ("pool.health.type", Word("grpc"), "gRPC health checks"),
     ("pool.health.type", Word("https"), "TLS"),
     ("pool.health.type", Word("tls"), "TLS"),
@@ -39,14 +37,8 @@ pub fn sentence(feature: &str) -> String {
 
 /// What a right configuration asks for that nothing serves yet.
 pub fn unserved(config: &Config) -> Option<String> {
-    let listener = config.listeners.iter().find(|listener| listener.tls.is_some());
-    let tls = config.pools.iter().find(|pool| pool.upstream.tls.is_some());
-    let version = config.pools.iter().find(|it| it.upstream.version == UpstreamVersion::H2);
-    let listener = listener.map(|it| (format!("protocol of listener {}", it.id), "TLS"));
-    let tls = tls.map(|it| (format!("pool.{}.upstream_tls", it.id), "TLS to instances"));
-    let version = version.map(|it| (format!("pool.{}.upstream", it.id), "HTTP/2"));
-    let (key, feature) = listener.or(tls).or(version)?;
-    Some(format!("{key} is {}", sentence(feature)))
+    let version = config.pools.iter().find(|it| it.upstream.version == UpstreamVersion::H2)?;
+    Some(format!("pool.{}.upstream is {}", version.id, sentence("HTTP/2")))
 }
 
 /// What is to be said of a key that no reader asked for.
