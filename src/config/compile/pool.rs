@@ -67,6 +67,9 @@ impl Compiler<'_> {
         let drain_timeout = self.pick(&raw.drain_timeout, &base.drain_timeout, seconds(60)).0;
         let instances = self.instances(raw, base, port);
         let health = self.health(&raw.health, &base.health);
+        if upstream.tls.is_some() && health.port.is_none() {
+            self.no_plain_questions(&health, raw, base);
+        }
         let outlier = self.outlier(&raw.outlier, &base.outlier);
         let built_in = Duration::from_secs(30);
         let slow_start =

@@ -7,7 +7,8 @@ use crate::config::http::SubjectField;
 use crate::config::raw::{self, File};
 use crate::config::read::{Given, State};
 use crate::model::{
-    CertificateFiles, ClientAuth, Listener, ListenerTls, PoolTls, Protocol, TlsVersion,
+    CertificateFiles, ClientAuth, HealthCheck, HealthSettings, Listener, ListenerTls, PoolTls,
+    Protocol, TlsVersion,
 };
 
 use super::{Compiler, first_written};
@@ -148,6 +149,23 @@ impl Compiler<'_> {
             verify,
             min_version,
         }))
+    }
+
+    /// Probes go where the traffic goes, and speak no TLS: one that asks for something would be answered
+    /// by nobody.
+    pub(super) fn no_plain_questions(
+        &self,
+        health: &HealthSettings,
+        raw: &raw::Pool,
+        base: &raw::Pool,
+    ) {
+        if let HealthCheck::Http(_) = health.check
+            && let Some((place, key)) = first_written(&[&raw.health.kind, &base.health.kind])
+        {
+            let problem = "probes speak no TLS, and the instances of this pool do (upstream_tls)";
+            let hint = "write \"tcp\", or health.port, where they answer without it";
+            self.fault(place, key, problem, hint);
+        }
     }
 }
 

@@ -247,6 +247,12 @@ fn faults_of_pools() {
     ] {
         check_pool(lines, &[expected]);
     }
+    let probed = "upstream_tls = {}\nhealth.type = \"http\"";
+    check_pool(
+        probed,
+        &["8:15: pool.web.health.type: probes speak no TLS, and the instances of this pool do"],
+    );
+    pool(&format!("{probed}\nhealth.port = 8080"));
     for name in ["a:443", "*.example.com", "a.", "", ".a", "a b", "-a", "1.2.3", &"a".repeat(64)] {
         let lines = format!("upstream_tls.server_name = \"{name}\"");
         let expected = "is neither a DNS name nor an IP address; write it like \"app.internal\"";

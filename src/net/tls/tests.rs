@@ -153,7 +153,7 @@ fn sessions_go_on_with_new_certificates_and_not_under_other_terms() {
     let ca = file(dir.path(), "ca.pem", authority.pem());
     let others = file(dir.path(), "other.pem", other.pem());
     let files = write(dir.path(), "a", &authority.host(&["a"]));
-    let open = listener(vec![files.clone()]);
+    let open = listener(vec![files]);
     let asks = |ca: &Path, client_auth| ListenerTls {
         client_ca: Some(ca.to_owned()),
         client_auth,
@@ -354,7 +354,7 @@ fn certificates_end() {
     let it = server(&listener(vec![files.clone()]), None);
     let ends = 1_577_836_800;
     let certificate = Certificate { file: files.cert, ends };
-    assert_eq!(it.certificates(), [certificate.clone()], "it is shown nevertheless");
+    assert_eq!(it.certificates(), std::slice::from_ref(&certificate), "it is shown nevertheless");
     assert_eq!(certificate.left(ends - 5), Some(std::time::Duration::from_secs(5)));
     assert_eq!((certificate.left(ends), certificate.left(ends + 1)), (None, None));
 }
