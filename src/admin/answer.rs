@@ -50,7 +50,8 @@ impl Admin {
                 let census = self.census.load_full();
                 let row = census.pool(&pool).ok_or_else(|| no_pool(&pool))?;
                 let depth = view::depth(&pool, &(self.queues)());
-                Ok(json_of(&explain(row, depth, client)))
+                let home = client.and_then(|client| (self.homes)(&pool, client));
+                Ok(json_of(&explain(row, depth, client, home.as_ref())))
             }
             Action::Scaling { pool, limit } => {
                 let journal = self.journals.load_full().get(&pool).cloned();

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::ZoneId;
+use crate::base::{InstanceId, ZoneId};
 use crate::model::{Admin, InstanceRow, Limit, PoolRow, Tier, instance};
 
 /// Everything that decides where the next request goes.
@@ -157,8 +157,14 @@ struct Seen<'a> {
     share: f64,
 }
 
-/// Explains a pool in whose queue so many wait; `client` is who asks, if that is to matter.
-pub fn explain(row: &PoolRow, depth: u32, client: Option<IpAddr>) -> Explanation {
+/// Explains a pool in whose queue so many wait; `client` is who asks, if that is to matter, and `home` where
+/// its address leads, if requests go by keys.
+pub fn explain(
+    row: &PoolRow,
+    depth: u32,
+    client: Option<IpAddr>,
+    home: Option<&InstanceId>,
+) -> Explanation {
     let seen = look(row);
     let PoolRow { pool, plan, .. } = row;
     let names = |zones: &[ZoneId]| zones.iter().map(ToString::to_string).collect();
@@ -182,7 +188,10 @@ pub fn explain(row: &PoolRow, depth: u32, client: Option<IpAddr>) -> Explanation
         zones: zones(row, &seen),
         instances: seen.iter().map(|seen| instance(row, seen)).collect(),
         client: client.map(|ip| ip.to_canonical().to_string()),
-        next: pick::next(row, &seen, depth, client.is_some()),
+        next: match home {
+            Some(home) => pick::to_home(row, home),
+            None => pick::next(row, &seen, depth, client.is_some()),
+        },
     }
 }
 

@@ -22,6 +22,7 @@ mod answer;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -43,6 +44,9 @@ pub type Journals = HashMap<PoolId, Arc<Journal>>;
 
 /// Reads how many requests wait for each pool.
 pub type QueueDepths = Arc<dyn Fn() -> Vec<(PoolId, u32)> + Send + Sync>;
+
+/// The instance of a pool that a client's address leads to, where requests go by keys.
+pub type Homes = Arc<dyn Fn(&PoolId, IpAddr) -> Option<InstanceId> + Send + Sync>;
 
 /// What the API changes; the daemon does it.
 pub trait Control: Send + Sync {
@@ -101,6 +105,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// How many requests wait.
     pub queues: QueueDepths,
+    /// Where keys lead.
+    pub homes: Homes,
     /// What changes something.
     pub control: Arc<dyn Control>,
     /// The name of this node.

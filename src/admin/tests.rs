@@ -126,6 +126,7 @@ fn serve_on(at: &AdminBind, token: Option<Token>, faults: Vec<String>) -> Served
         journals: Arc::new(ArcSwap::from_pointee(Journals::from([("web".into(), journal)]))),
         metrics: Arc::new(Metrics::new(1, "1.2.3")),
         queues: Arc::new(|| vec![("web".into(), 7)]),
+        homes: Arc::new(|_, _| None),
         control: Arc::clone(&daemon) as Arc<dyn Control>,
         node: "lb-1".into(),
         token,

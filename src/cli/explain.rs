@@ -152,7 +152,7 @@ mod tests {
             spill_at: (share > 0.5).then_some(Share(0.8)),
         };
         row.plan.tiers = vec![tier("a", 0.97), tier("zürich", 0.03)];
-        explain(&row, 4, Some(std::net::Ipv4Addr::new(192, 0, 2, 7).into()))
+        explain(&row, 4, Some(std::net::Ipv4Addr::new(192, 0, 2, 7).into()), None)
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::admin::{Control, ControlError, Reply};
-use crate::base::{InstanceId, PoolId, ZoneId};
+use crate::admin::{Control, ControlError, Homes, Reply};
+use crate::base::{Clock, InstanceId, PoolId, ZoneId};
 use crate::daemon::steward::{Command, Published};
 use crate::fleet::{NotEvacuated, NotSized};
 use crate::model::{Evacuation, SizeOverride};
+use crate::proxy::balance;
 
 /// Hands an operator's orders to the steward.
 #[derive(Debug)]
@@ -91,6 +92,17 @@ impl Control for AdminControl {
             answer.await.map_err(|_| ControlError::Stopping)?.map_err(ControlError::Refused)
         })
     }
+}
+
+/// Where clients' addresses lead, in pools whose requests go by keys, whenever it is asked for.
+pub fn homes(published: &Published, clock: Clock) -> Homes {
+    let snapshots = Arc::clone(&published.snapshots);
+    Arc::new(move |pool, client| {
+        let snapshot = snapshots.load();
+        let view = snapshot.pools.iter().find(|view| view.pool.id == *pool)?;
+        let home = view.picker.home(balance::of_client(client), clock.now())?;
+        Some(home.id.clone())
+    })
 }
 
 /// The depth of each pool's hold queue, whenever it is asked for.

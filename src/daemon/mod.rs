@@ -121,6 +121,7 @@ async fn serve(
         journals: agents.journals(),
         metrics: Arc::clone(&metrics),
         queues: control::queues(&published),
+        homes: control::homes(&published, clock),
         control: Arc::new(AdminControl { commands: command_sender }),
         token,
     };

@@ -2,8 +2,9 @@
 //! `proxy` picks.
 
 use super::{Chance, Seen, part_of, parts, ramp};
+use crate::base::InstanceId;
 use crate::base::unit::print_duration;
-use crate::model::{Balance, InstanceRow, PoolRow};
+use crate::model::{Balance, HashKey, InstanceRow, PoolRow};
 use crate::observe::FailReason;
 use crate::proxy::balance::SCAN_UP_TO;
 
@@ -63,6 +64,21 @@ pub(super) fn next(row: &PoolRow, seen: &[Seen<'_>], depth: u32, for_client: boo
         text.push_str(&format!(" ({} does not look at the client)", row.pool.balance.word()));
     }
     text
+}
+
+/// What would become of the next request of a client whose address leads there.
+pub(super) fn to_home(row: &PoolRow, home: &InstanceId) -> String {
+    let balance = row.pool.balance.word();
+    let key = match &row.pool.affinity.hash {
+        HashKey::ClientAddress => {
+            return format!("goes to {home}, where its address leads by {balance}");
+        }
+        HashKey::Header(name) => format!("its field {name}"),
+        HashKey::Cookie(name) => format!("its cookie {name}"),
+        HashKey::Path => "its path".to_owned(),
+        HashKey::Sni => "the name that it asks for".to_owned(),
+    };
+    format!("goes where {key} leads by {balance}; without it to {home}, by its address")
 }
 
 /// Whom the algorithm takes among these.

@@ -279,6 +279,22 @@ impl Picker {
         Err(if untried { Refusal::Saturated } else { Refusal::AllTried })
     }
 
+    /// The instance that a key leads to as things are, where keys count: for explanations, nothing is
+    /// taken.
+    pub fn home(&self, hash: u64, now: Ms) -> Option<&Arc<Instance>> {
+        if !self.balance.hashes() {
+            return None;
+        }
+        let ask = Ask { tried: &[], avoid: None, hash, bound: None, now };
+        let hand =
+            &mut Hand { cursor: &mut Cursor::starting_at(0), entropy: &mut Entropy::seeded(0) };
+        let group = &self.groups[self.draw_tier(&ask, hand.entropy)];
+        let bound = group.bound(hand.cursor);
+        let fits = |index| group.fits(index, &ask, Terms::Strict, bound).then_some(index);
+        let index = group.choose(&ask, bound, hand, |index, _| fits(index))?;
+        Some(&group.members[index])
+    }
+
     /// What a pick would look at now, tier by tier: for explanations.
     pub fn tiers(&self, now: Ms) -> Vec<TierView<'_>> {
         self.groups.iter().map(|group| TierView::of(group, now)).collect()
