@@ -15,7 +15,7 @@ const MOST_LOAD: Share = Share(10.0);
 const LEAST_LOAD: Share = Share(1.05);
 
 /// What a key may be told apart by, as it is written.
-const FORMS: [&str; 4] = ["client-address", "header:NAME", "cookie:NAME", "path"];
+const FORMS: [&str; 5] = ["client-address", "header:NAME", "cookie:NAME", "path", "sni"];
 
 impl Scalar for HashKey {
     const IS_WORD: bool = true;
@@ -30,6 +30,7 @@ impl Scalar for HashKey {
         match text.split_once(':') {
             None if text == "client-address" => Ok(Self::ClientAddress),
             None if text == "path" => Ok(Self::Path),
+            None if text == "sni" => Ok(Self::Sni),
             Some(("header", name)) => Ok(Self::Header(named(name)?.to_ascii_lowercase())),
             Some(("cookie", name)) => Ok(Self::Cookie(named(name)?)),
             _ => Err(Wrong {
@@ -47,6 +48,7 @@ impl Printed for HashKey {
             Self::Header(name) => quoted(format!("header:{name}")),
             Self::Cookie(name) => quoted(format!("cookie:{name}")),
             Self::Path => quoted("path"),
+            Self::Sni => quoted("sni"),
         }
     }
 }

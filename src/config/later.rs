@@ -1,8 +1,6 @@
 //! Keys and words of features that are not built yet: known, and refused with a sentence that says
 //! so. Whoever builds a feature takes its lines out of [`LATER`].
 
-use crate::config::Config;
-
 /// What of a key is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Refused {
@@ -18,9 +16,7 @@ use Refused::{Key, Word};
 const LATER: &[(&str, Refused, &str)] = &[
     ("node.zone", Word("auto"), "the cloud's metadata service"),
     ("admin.tls", Key, "TLS"),
-    ("listener.protocol", Word("tls-passthrough"), "TLS"),
     ("listener.protocol", Word("udp"), "UDP"),
-    ("pool.hash", Word("sni"), "TLS"),
     ("pool.provisioner.kind", Word("exec"), "the exec provisioner"),
     ("pool.provisioner.kind", Word("webhook"), "the webhook provisioner"),
     ("pool.provisioner.kind", Word("azure-vmss"), "the Azure provisioner"),
@@ -31,16 +27,6 @@ const LATER: &[(&str, Refused, &str)] = &[
 /// "not available in this version yet (comes with FEATURE)".
 pub fn sentence(feature: &str) -> String {
     format!("not available in this version yet (comes with {feature})")
-}
-
-/// What a right configuration asks for that nothing serves yet.
-pub fn unserved(config: &Config) -> Option<String> {
-    let listener = config.listeners.iter().find(|listener| listener.tls.is_some());
-    let tls = config.pools.iter().find(|pool| pool.upstream.tls.is_some());
-    let listener = listener.map(|it| (format!("protocol of listener {}", it.id), "TLS"));
-    let tls = tls.map(|it| (format!("pool.{}.upstream_tls", it.id), "TLS to instances"));
-    let (key, feature) = listener.or(tls)?;
-    Some(format!("{key} is {}", sentence(feature)))
 }
 
 /// What is to be said of a key that no reader asked for.

@@ -185,6 +185,7 @@ words! {
         "https" => Self::Https,
         "tcp" => Self::Tcp,
         "tls" => Self::Tls,
+        "tls-passthrough" => Self::TlsPassthrough,
     }
     ClientAuth { "required" => Self::Required, "optional" => Self::Optional }
     TlsVersion { "1.2" => Self::Tls12, "1.3" => Self::Tls13 }

@@ -16,6 +16,8 @@ pub enum HashKey {
     Cookie(String),
     /// The path, without its query.
     Path,
+    /// The name that the client asks for in its TLS handshake (SNI).
+    Sni,
 }
 
 /// A cookie that ties a client to the instance that served it first.

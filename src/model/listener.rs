@@ -23,6 +23,8 @@ pub enum Protocol {
     Tcp,
     /// The same within TLS, which ends here.
     Tls,
+    /// TLS that ends at an instance: only the name that the client asks for is read.
+    TlsPassthrough,
 }
 
 impl Protocol {
@@ -33,12 +35,23 @@ impl Protocol {
             Self::Https => "https",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::TlsPassthrough => "tls-passthrough",
         }
     }
 
     /// Whether requests are read; otherwise bytes are forwarded.
     pub fn is_http(self) -> bool {
         matches!(self, Self::Http | Self::Https)
+    }
+
+    /// Whether routes say where what comes goes; otherwise all of it goes to one pool.
+    pub fn has_routes(self) -> bool {
+        self.is_http() || self == Self::TlsPassthrough
+    }
+
+    /// Whether clients ask for a name (SNI).
+    pub fn has_names(self) -> bool {
+        self.has_tls() || self == Self::TlsPassthrough
     }
 
     /// Whether TLS ends here.

@@ -18,7 +18,7 @@ use crate::observe::{ListenerShard, RefuseReason};
 use crate::proxy::admit::Visit;
 use crate::proxy::forward::{http1, http2, tcp};
 use crate::proxy::guest::{Guest, Unmet};
-use crate::proxy::handshake::shake;
+use crate::proxy::handshake::{overhear, shake};
 use crate::proxy::snapshot::ListenerView;
 use crate::proxy::spread::{Accepted, Handed, Spread, Turnover};
 use crate::proxy::worker::Worker;
@@ -198,8 +198,16 @@ fn serve(mut visit: Visit, mut stream: Stream, announced: bool) -> impl Future<O
                     None => stream.say_goodbye(),
                 }
             }
-            Protocol::Tcp | Protocol::Tls => Box::pin(tcp::serve(&visit, stream)).await,
+            Protocol::Tcp | Protocol::Tls => Box::pin(tcp::serve(&visit, stream, None)).await,
+            Protocol::TlsPassthrough => Box::pin(pass_through(visit, stream)).await,
         }
+    }
+}
+
+/// Serves a connection whose TLS ends at an instance.
+async fn pass_through(mut visit: Visit, mut stream: Stream) {
+    if let Some(hello) = overhear(&mut visit, &mut stream).await {
+        tcp::serve(&visit, stream, Some(hello)).await;
     }
 }
 

@@ -78,21 +78,32 @@ impl RouteTable {
 
     /// The rule for this request, if one matches.
     pub fn find(&self, head: &RequestHead) -> Option<&Rule> {
+        let matches = |rule: &&Rule| rule.matches(head);
         if !(self.exact.is_empty() && self.suffixes.is_empty()) {
             let host = head.host().to_ascii_lowercase();
-            let host = String::from_utf8_lossy(&host);
-            let exact = self.exact.get(host.as_ref()).and_then(|rules| first(rules, head));
-            let found = exact.or_else(|| {
-                let mut wider = self.suffixes.iter().filter(|(suffix, _)| {
-                    host.len() > suffix.len() && host.ends_with(suffix.as_str())
-                });
-                wider.find_map(|(_, rules)| first(rules, head))
-            });
+            let found = self.find_for(&String::from_utf8_lossy(&host), matches);
             if found.is_some() {
                 return found;
             }
         }
-        first(&self.any, head)
+        self.any.iter().find(matches)
+    }
+
+    /// The rule for a connection whose client asks for this name (in lower case), if one matches.
+    pub fn find_by_name(&self, name: Option<&str>) -> Option<&Rule> {
+        name.and_then(|name| self.find_for(name, |_| true)).or_else(|| self.any.first())
+    }
+
+    /// The rule for this host that matches.
+    fn find_for(&self, host: &str, matches: impl Fn(&&Rule) -> bool) -> Option<&Rule> {
+        let exact = self.exact.get(host).and_then(|rules| rules.iter().find(&matches));
+        exact.or_else(|| {
+            let mut wider = self
+                .suffixes
+                .iter()
+                .filter(|(suffix, _)| host.len() > suffix.len() && host.ends_with(suffix.as_str()));
+            wider.find_map(|(_, rules)| rules.iter().find(&matches))
+        })
     }
 }
 
@@ -102,10 +113,6 @@ fn name(route: &Route) -> String {
         HostPattern::Exact(host) => format!("{host}{}", route.path_prefix),
         HostPattern::Suffix(suffix) => format!("*{suffix}{}", route.path_prefix),
     }
-}
-
-fn first<'a>(rules: &'a [Rule], head: &RequestHead) -> Option<&'a Rule> {
-    rules.iter().find(|rule| rule.matches(head))
 }
 
 impl Rule {
@@ -175,6 +182,32 @@ mod tests {
                 matches!(found, Some(Destination::Pool(pool)) if *pool == expected),
                 "{text:?}"
             );
+        }
+    }
+
+    #[test]
+    fn names_of_connections_are_hosts() {
+        use HostPattern::{Any, Exact, Suffix};
+        let routes = [
+            route(Suffix(".example.com".into()), "/", "", ""),
+            route(Exact("www.example.com".into()), "/", "", ""),
+            route(Any, "/", "", ""),
+        ];
+        let table = RouteTable::build(routes.iter().zip((0..).map(Destination::Pool)));
+        let narrow = RouteTable::build(routes[..2].iter().zip((0..).map(Destination::Pool)));
+        for (name, expected) in [
+            (Some("www.example.com"), Some(1)),
+            (Some("x.example.com"), Some(0)),
+            (Some("example.com"), None),
+            (Some("other"), None),
+            (None, None),
+        ] {
+            let pool = |table: &RouteTable| match table.find_by_name(name)?.destination {
+                Destination::Pool(pool) => Some(pool),
+                _ => None,
+            };
+            assert_eq!(pool(&narrow), expected, "{name:?}");
+            assert_eq!(pool(&table), expected.or(Some(2)), "{name:?}");
         }
     }
 

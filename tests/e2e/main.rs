@@ -37,6 +37,7 @@ mod streaming;
 mod strict;
 mod tcp;
 mod tcp_trouble;
+mod tls;
 mod tools;
 mod tunnel;
 mod zones;

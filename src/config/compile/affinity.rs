@@ -57,8 +57,16 @@ impl Compiler<'_> {
             format!("{what}, and the {word} listener {id}, which leads to {pool}, reads none")
         };
         let hash = if raw.hash.is_present() { &raw.hash } else { &base.hash };
-        if balance.hashes() && hash.value().is_some_and(|key| *key != HashKey::ClientAddress) {
-            let problem = problem("is part of a request");
+        let lacks = match hash.value() {
+            None | Some(HashKey::ClientAddress) => None,
+            Some(HashKey::Sni) if protocol.has_names() => None,
+            Some(HashKey::Sni) => Some(format!(
+                "is part of TLS, and the {} listener {id}, which leads to {pool}, speaks none",
+                protocol.word()
+            )),
+            Some(_) => Some(problem("is part of a request")),
+        };
+        if let Some(problem) = lacks.filter(|_| balance.hashes()) {
             self.fault(hash.place, &hash.key, problem, "write \"client-address\"");
         }
         let own = &raw.sticky.cookie;

@@ -136,7 +136,7 @@ impl Compiler<'_> {
             let routed = name.is_none() || file.routes.items().iter().any(is_this);
             let place = raw.table.place;
             let word = protocol.word();
-            if !protocol.is_http() {
+            if !protocol.has_routes() {
                 let problem =
                     format!("is missing: a {word} listener forwards all it gets to one pool");
                 self.fault(place, &raw.pool.key, problem, "add pool = \"NAME\"");

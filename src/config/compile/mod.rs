@@ -35,7 +35,6 @@ use toml::de::DeTable;
 use crate::base::ZoneId;
 use crate::config::explain::{Origin, Setting};
 use crate::config::fault::{Faults, Lines, Place, Sink, did_you_mean};
-use crate::config::later;
 use crate::config::raw::{self, File};
 use crate::config::read::{Given, Ledger, State, Table};
 use crate::config::scalar::{MOST_WORKERS, Printed, Workers};
@@ -90,13 +89,7 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
         Faults::of_file(path, format!("cannot be read: {error}"), hint)
     })?;
     match std::str::from_utf8(&bytes) {
-        Ok(text) => {
-            let loaded = compile(text, path, &read_page)?;
-            match later::unserved(&loaded.config) {
-                Some(problem) => Err(Faults::of_file(path, problem, "leave it out")),
-                None => Ok(loaded),
-            }
-        }
+        Ok(text) => compile(text, path, &read_page),
         Err(error) => {
             let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
             let (line, column) = Lines::of(&valid).position(valid.len());

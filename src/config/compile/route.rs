@@ -6,7 +6,7 @@ use crate::base::ListenerId;
 use crate::config::raw::{self, File};
 use crate::config::read::State;
 use crate::config::text::UrlPath;
-use crate::model::{Action, HostPattern, Priority, Route};
+use crate::model::{Action, HostPattern, Priority, Protocol, Route};
 
 use super::{Chosen, Compiler};
 
@@ -17,8 +17,9 @@ impl Compiler<'_> {
 
     fn route(&mut self, file: &File, raw: &raw::Route) -> Option<Route> {
         let listener = self.required(&raw.listener, None, "write listener = \"NAME\"");
-        if let Some(listener) = &listener {
-            self.routed_listener(file, listener);
+        let protocol = listener.as_ref().and_then(|listener| self.routed_listener(file, listener));
+        if protocol == Some(Protocol::TlsPassthrough) {
+            self.name_only(raw);
         }
         let host = self.choose(&raw.host, None, None).map_or(HostPattern::Any, |host| host.value);
         let path_prefix = self.own(&raw.path_prefix, UrlPath("/".into())).0;
@@ -81,16 +82,43 @@ impl Compiler<'_> {
         }
     }
 
-    fn routed_listener(&self, file: &File, listener: &Chosen<String>) {
+    /// Notes a fault for all that asks more of a connection than which name its client asks for, or does
+    /// more with it than to forward it.
+    fn name_only(&self, raw: &raw::Route) {
+        let edits = &raw.edits.0;
+        for (place, key) in [
+            raw.path_prefix.written(),
+            raw.method.written(),
+            raw.header.written(),
+            raw.redirect.table.written(),
+            raw.respond.table.written(),
+            raw.priority.written(),
+            edits.remove_request_header.written(),
+            edits.set_request_header.written(),
+            edits.add_request_header.written(),
+            edits.remove_response_header.written(),
+            edits.set_response_header.written(),
+            edits.add_response_header.written(),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            let problem = "is about requests, and a tls-passthrough listener reads none";
+            self.fault(place, key, problem, "leave it out: such a route has host and pool");
+        }
+    }
+
+    /// What the listener of a route speaks, if that can be told and has routes.
+    fn routed_listener(&self, file: &File, listener: &Chosen<String>) -> Option<Protocol> {
         let names: Vec<String> =
             file.listeners.items().iter().filter_map(raw::Listener::known_as).collect();
         // A listener whose name could not be read may be the one that is meant.
         let all_named = names.len() == file.listeners.items().len();
         if !all_named && !names.contains(&listener.value) {
-            return;
+            return None;
         }
         if !self.exists(listener, "listener", names.iter().map(String::as_str)) {
-            return;
+            return None;
         }
         let named = file
             .listeners
@@ -102,11 +130,14 @@ impl Compiler<'_> {
             State::Wrong => None,
             State::Is(protocol) => Some(protocol),
         });
-        if let Some(protocol) = protocol.filter(|protocol| !protocol.is_http()) {
+        let protocol = protocol.copied();
+        if let Some(protocol) = protocol.filter(|protocol| !protocol.has_routes()) {
             let word = protocol.word();
             let problem =
                 format!("the listener {:?} speaks {word}, which has no routes", listener.value);
             self.fault(listener.place, &listener.key, problem, "routes are for http listeners");
+            return None;
         }
+        protocol
     }
 }

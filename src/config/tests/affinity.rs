@@ -52,7 +52,7 @@ fn faults() {
     for (lines, expected) in [
         (
             "balance = \"ring\"\nhash = \"heder:x\"",
-            "8:8: pool.web.hash: \"heder:x\" is not one of \"client-address\", \"header:NAME\", \"cookie:NAME\", \"path\"",
+            "8:8: pool.web.hash: \"heder:x\" is not one of \"client-address\", \"header:NAME\", \"cookie:NAME\", \"path\", \"sni\"",
         ),
         (
             "balance = \"ring\"\nhash = \"header:\"",
@@ -61,10 +61,6 @@ fn faults() {
         (
             "balance = \"ring\"\nhash = \"cookie:a b\"",
             "8:8: pool.web.hash: \"cookie:a b\": \"a b\" is not a name",
-        ),
-        (
-            "balance = \"ring\"\nhash = \"sni\"",
-            "8:8: pool.web.hash: \"sni\" is not available in this version yet (comes with TLS)",
         ),
         (
             "hash = \"path\"",
@@ -108,6 +104,14 @@ fn faults() {
 fn what_reads_no_requests_tells_only_clients_apart() {
     let tcp = LISTENER.replace("pool =", "protocol = \"tcp\"\npool =");
     good(&format!("{tcp}{POOL}balance = \"ring\"\nhash = \"client-address\"\n"));
+    let passthrough = LISTENER.replace("pool =", "protocol = \"tls-passthrough\"\npool =");
+    good(&format!("{passthrough}{POOL}balance = \"maglev\"\nhash = \"sni\"\n"));
+    check(
+        &format!("{tcp}{POOL}balance = \"ring\"\nhash = \"sni\"\n"),
+        &[
+            "9:8: pool.web.hash: is part of TLS, and the tcp listener 127.0.0.1:80, which leads to web, speaks none; write \"client-address\"",
+        ],
+    );
     check(
         &format!("{tcp}{POOL}balance = \"ring\"\nhash = \"path\"\nsticky.cookie = \"a\"\n"),
         &[

@@ -1,7 +1,7 @@
 //! Keys of features that are not built yet are known, and refused in words.
 
-use super::{LISTENER, POOL, faults_of, good};
-use crate::config::{later, load};
+use super::{LISTENER, POOL, faults_of};
+use crate::config::later;
 
 #[test]
 fn every_key_for_later_is_refused() {
@@ -40,25 +40,5 @@ fn every_key_for_later_is_refused() {
                 "default of {key} {word:?}: {found:?}"
             );
         }
-    }
-}
-
-#[test]
-fn what_is_right_and_not_served_is_refused_too() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("t.toml");
-    let https = LISTENER.replace(
-        "pool =",
-        "protocol = \"https\"\ntls.certificates = [{ cert = \"a.pem\", key = \"a.key\" }]\npool =",
-    );
-    for (text, expected) in [
-        (format!("{https}{POOL}"), "protocol of listener 127.0.0.1:80"),
-        (format!("{LISTENER}{POOL}upstream_tls = {{}}\n"), "pool.web.upstream_tls"),
-    ] {
-        good(&text);
-        std::fs::write(&path, &text).expect("written");
-        let faults = load(&path).expect_err("refused").to_string();
-        let sentence = format!("{expected} is not available in this version yet");
-        assert!(faults.contains(&sentence), "{faults}");
     }
 }

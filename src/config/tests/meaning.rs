@@ -48,7 +48,7 @@ fn listeners() {
         (
             "[[listener]]\nbind = \"127.0.0.1:80\"\npool = \"web\"\nprotocol = \"htp\"",
             vec![
-                "6:12: listener[1].protocol: \"htp\" is not one of \"http\", \"https\", \"tcp\", \"tls\"; did you mean \"http\"?",
+                "6:12: listener[1].protocol: \"htp\" is not one of \"http\", \"https\", \"tcp\", \"tls\", \"tls-passthrough\"; did you mean \"http\"?",
             ],
         ),
         (

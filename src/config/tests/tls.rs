@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{LISTENER, POOL, check, check_pool, good};
+use super::{LISTENER, POOL, check, check_pool, faults_of, good};
 use crate::config::{Origin, Setting};
 use crate::model::{
     CertificateFiles, ClientAuth, Listener, ListenerTls, Pool, PoolTls, Protocol, TlsVersion,
@@ -295,4 +295,35 @@ fn what_is_explained_of_listeners() {
         let it = settings.iter().find(|it| it.key == key).unwrap_or_else(|| panic!("{key}"));
         assert_eq!((it.value.as_str(), it.origin), (value, origin), "{key}");
     }
+}
+
+#[test]
+fn connections_are_routed_by_name_alone_where_tls_passes_through() {
+    let listener =
+        "[[listener]]\nname = \"l\"\nbind = \"127.0.0.1:80\"\nprotocol = \"tls-passthrough\"\n";
+    let route = |more: &str| format!("{listener}[[route]]\nlistener = \"l\"\n{more}{POOL}");
+    let config = good(&route("host = \"*.example.com\"\npool = \"web\"\n")).config;
+    let listener_made = &config.listeners[0];
+    assert_eq!((listener_made.protocol, &listener_made.pool), (Protocol::TlsPassthrough, &None));
+    assert!(listener_made.tls.is_none() && config.routes.len() == 1);
+    let problem = "is about requests, and a tls-passthrough listener reads none";
+    for (key, value) in [
+        ("path_prefix", "\"/a\""),
+        ("method", "[\"GET\"]"),
+        ("header", "{ a = \"b\" }"),
+        ("priority", "\"high\""),
+        ("set_request_header", "{ a = \"b\" }"),
+        ("remove_response_header", "[\"a\"]"),
+    ] {
+        let found = faults_of(&route(&format!("{key} = {value}\npool = \"web\"\n")));
+        assert!(found.len() == 1 && found[0].contains(&format!("{key}: {problem}")), "{found:?}");
+    }
+    for (key, value) in [("redirect", "{ to = \"https://a/\" }"), ("respond", "{ status = 200 }")] {
+        let found = faults_of(&route(&format!("{key} = {value}\n")));
+        assert!(found.iter().any(|it| it.contains(&format!("{key}: {problem}"))), "{found:?}");
+    }
+    let found = faults_of(&format!("{listener}{POOL}"));
+    assert!(found[0].contains("is missing, and no route is for this listener"), "{found:?}");
+    let found = faults_of(&format!("{listener}tls.certificates = []\npool = \"web\"\n{POOL}"));
+    assert!(found[0].contains("\"tls-passthrough\" has no TLS"), "{found:?}");
 }

@@ -15,10 +15,21 @@ pub fn of_client(client: IpAddr) -> u64 {
     }
 }
 
-/// The hash of what `key` says of a request; of its client where the request lacks that.
-pub fn of_request(key: &HashKey, head: &RequestHead, client: IpAddr) -> u64 {
+/// The hash of what `key` says of a connection that nobody reads requests from: of the name that its
+/// client asked for, or of the client.
+pub fn of_connection(key: &HashKey, sni: Option<&str>, client: IpAddr) -> u64 {
+    match (key, sni) {
+        (HashKey::Sni, Some(name)) => xxh3_64(name.as_bytes()),
+        _ => of_client(client),
+    }
+}
+
+/// The hash of what `key` says of a request that came where its client asked for the name `sni`; of its
+/// client where the request lacks that.
+pub fn of_request(key: &HashKey, head: &RequestHead, sni: Option<&str>, client: IpAddr) -> u64 {
     let value = match key {
         HashKey::ClientAddress => None,
+        HashKey::Sni => sni.map(str::as_bytes),
         HashKey::Header(name) => head.fields.value(name),
         HashKey::Cookie(name) => head.cookie(name),
         HashKey::Path => Some(head.path_only()),

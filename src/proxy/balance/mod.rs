@@ -29,7 +29,7 @@ use crate::base::{Ms, ZoneId};
 use crate::model::Slot;
 
 pub use group::{Cursor, SCAN_UP_TO, limit_of};
-pub use key::{of_client, of_request};
+pub use key::{of_client, of_connection, of_request};
 pub use learn::{cost_of, verdict};
 pub use memory::Memory;
 pub use picker::{MemberView, Picker, TierView};
@@ -42,7 +42,7 @@ pub struct Ask<'a> {
     pub tried: &'a [u64],
     /// The zone of the last failure: another is preferred.
     pub avoid: Option<&'a ZoneId>,
-    /// What it is told apart by, where the pool hashes ([`of_request`], [`of_client`]).
+    /// What it is told apart by, where the pool hashes ([`of_request`], [`of_connection`]).
     pub hash: u64,
     /// The instance that its client is bound to, by serial ([`Picker::bound`]).
     pub bound: Option<u64>,

@@ -164,7 +164,8 @@ async fn try_instances(
     let affinity = &view.pool.affinity;
     let hashes = view.pool.balance.hashes();
     let hash = if hashes {
-        balance::of_request(&affinity.hash, head, connection.client_address)
+        let sni = connection.identity.and_then(|it| it.sni.as_deref());
+        balance::of_request(&affinity.hash, head, sni, connection.client_address)
     } else {
         0
     };

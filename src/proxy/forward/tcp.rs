@@ -7,21 +7,24 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt, Interest};
 
 use crate::base::Ms;
-use crate::model::Pool;
 use crate::model::cost::FAILURE;
+use crate::model::{Pool, Protocol};
 use crate::net::half::halves;
 use crate::net::stream::Stream;
 use crate::observe::{Account, FailReason, RefuseReason, RetryReason};
 use crate::proxy::admit::Visit;
 use crate::proxy::balance::{self, Ask};
+use crate::proxy::buffer::Buffer;
 use crate::proxy::forward::exchange::REFUSALS_MAX;
 use crate::proxy::forward::relay::{Relay, Unended};
 use crate::proxy::forward::tell::Trip;
 use crate::proxy::guest::Guest;
+use crate::proxy::handshake;
 use crate::proxy::hold::line::Claim;
 use crate::proxy::lease::{self, Lease};
 use crate::proxy::patience::Patience;
-use crate::proxy::snapshot::PoolAt;
+use crate::proxy::route::Destination;
+use crate::proxy::snapshot::{ListenerView, PoolAt};
 use crate::proxy::suspicion::suspect;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream;
@@ -32,7 +35,8 @@ const FIRST_BYTES: usize = 4096;
 
 /// Serves a connection to its end. One that reaches no instance is reset: it must not look like one
 /// that was served and is over.
-pub async fn serve(visit: &Visit, mut client: Stream) {
+/// What was read of it `early` goes first.
+pub async fn serve(visit: &Visit, mut client: Stream, early: Option<Buffer>) {
     let (worker, shard) = (&visit.worker, visit.shard());
     let timer = worker.timers.timer();
     let mut client = Unended::new(&mut client);
@@ -43,14 +47,22 @@ pub async fn serve(visit: &Visit, mut client: Stream) {
     let (lease, pool, mut instance) = match reached {
         Ok(reached) => reached,
         Err(refused) => {
-            if refused {
+            if refused && early.is_some() {
+                // It is in the middle of a handshake.
+                let alert = handshake::UNRECOGNIZED_NAME;
+                handshake::refuse(shard, RefuseReason::NoRoute, alert, client.stream);
+                client.ended = true;
+            } else if refused {
                 shard.count_refusal(RefuseReason::NoRoute);
             }
             return;
         }
     };
     let mut instance = Unended::new(&mut instance);
-    match introduce(&pool, &visit.guest, client.stream, instance.stream, &timer).await {
+    let mut early = early.unwrap_or_else(|| worker.buffers.borrow());
+    let introduced =
+        introduce(&pool, &visit.guest, client.stream, &mut early, instance.stream, &timer);
+    match introduced.await {
         Ok(sent) => trip.from_client().add(sent as u64),
         Err(Blame::Instance) => {
             lease.instance().vitals.count_failure();
@@ -69,7 +81,17 @@ pub async fn serve(visit: &Visit, mut client: Stream) {
     };
     // From here on the relay looks after it.
     (client.ended, instance.ended) = (true, true);
-    let failure = relay.run(client.stream, instance.stream).await.failure();
+    let ended = match early.is_empty() {
+        true => {
+            drop(early);
+            relay.run(client.stream, instance.stream).await
+        }
+        false => {
+            let nothing = worker.buffers.borrow();
+            relay.run_after(early, nothing, client.stream, instance.stream).await
+        }
+    };
+    let failure = ended.failure();
     if let Some(reason) = failure {
         lease.shard(worker).count_failure(reason);
     }
@@ -89,7 +111,8 @@ async fn reach(
     let worker = &visit.worker;
     let snapshot = worker.snapshot();
     let listener = snapshot.listener_at(visit.bound);
-    let Some(index) = listener.and_then(|listener| listener.default_pool) else {
+    let sni = visit.identity.as_ref().and_then(|it| it.sni.as_deref());
+    let Some(index) = listener.and_then(|listener| pool_for(listener, sni)) else {
         account.failed(RefuseReason::NoRoute.word());
         return Err(true);
     };
@@ -113,6 +136,18 @@ async fn reach(
     reached.map_err(|_| false)
 }
 
+/// Where a connection goes whose client asks for this name.
+fn pool_for(listener: &ListenerView, sni: Option<&str>) -> Option<usize> {
+    let rule = match listener.listener.protocol {
+        Protocol::TlsPassthrough => listener.routes.find_by_name(sni),
+        _ => None,
+    };
+    match rule.map(|rule| &rule.destination) {
+        Some(Destination::Pool(index)) => Some(*index),
+        _ => listener.default_pool,
+    }
+}
+
 /// Waits until the connection is reset. Its end mark is not that: a client may have said all that it
 /// has to say and still wait for the answer.
 async fn is_gone(client: &Stream) {
@@ -134,8 +169,9 @@ async fn connect(
     let share = at.view().pool.retry.budget;
     worker.with_pool(at.view(), |local| local.budget.deposit(worker.timers.now(), share));
     let patience = Patience::new(timer, Duration::MAX, Ms::NEVER);
+    let sni = visit.identity.as_ref().and_then(|it| it.sni.as_deref());
     let hash = if at.view().pool.balance.hashes() {
-        balance::of_client(visit.guest.client().ip())
+        balance::of_connection(&at.view().pool.affinity.hash, sni, visit.guest.client().ip())
     } else {
         0
     };
@@ -199,6 +235,7 @@ async fn introduce(
     pool: &Pool,
     guest: &Guest,
     client: &Stream,
+    early: &mut Buffer,
     instance: &mut Stream,
     timer: &Timer,
 ) -> Result<usize, Blame> {
@@ -208,6 +245,20 @@ async fn introduce(
     let mut first = Vec::new();
     upstream::introduce(pool, || guest.ends(|| client.local_addr()), &mut first);
     let own = first.len();
+    if !early.is_empty() {
+        first.extend_from_slice(early.filled());
+        early.consume(early.filled().len());
+    } else {
+        read_first(client, own, &mut first)?;
+    }
+    match timer.within(pool.timeouts.connect, halves(instance).1.write_all(&first)).await {
+        Ok(Ok(())) => Ok(first.len() - own),
+        _ => Err(Blame::Instance),
+    }
+}
+
+/// Puts what the client has sent by now behind what is `own`.
+fn read_first(client: &Stream, own: usize, first: &mut Vec<u8>) -> Result<(), Blame> {
     first.resize(own + FIRST_BYTES, 0);
     match client.try_read(&mut first[own..]) {
         // The end of the stream is there to be read once more.
@@ -215,8 +266,5 @@ async fn introduce(
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => first.truncate(own),
         Err(_) => return Err(Blame::Client),
     }
-    match timer.within(pool.timeouts.connect, halves(instance).1.write_all(&first)).await {
-        Ok(Ok(())) => Ok(first.len() - own),
-        _ => Err(Blame::Instance),
-    }
+    Ok(())
 }

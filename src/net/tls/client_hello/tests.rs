@@ -119,7 +119,7 @@ fn hellos_that_are_refused() {
     longer.push(0);
     let mut huge = good.clone();
     huge[1] = 1;
-    let mut finished = good.clone();
+    let mut finished = good;
     finished[0] = 20;
     for (input, problem) in [
         (b"GET / HTTP/1.1\r\n".to_vec(), "this is not TLS"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Keys, Why, bind, cost_of, of_client, of_request, verdict};
+use super::super::{Keys, Why, bind, cost_of, of_client, of_connection, of_request, verdict};
 use super::*;
 use crate::model::{HashKey, Sticky};
 use crate::proxy::wire::http1::{HeadLimits, parse_request, parse_response};
@@ -25,7 +25,7 @@ fn response(lines: &str) -> ResponseHead {
 #[test]
 fn keys_of_requests() {
     let client = "192.0.2.7".parse().expect("an address");
-    let of = |key: &HashKey, lines: &str| of_request(key, &request(lines), client);
+    let of = |key: &HashKey, lines: &str| of_request(key, &request(lines), Some("a.test"), client);
     let hash = xxhash_rust::xxh3::xxh3_64;
     assert_eq!(of_client(client), hash(&[192, 0, 2, 7]));
     assert_eq!(of_client("::ffff:192.0.2.7".parse().expect("an address")), of_client(client));
@@ -41,6 +41,10 @@ fn keys_of_requests() {
     ] {
         assert_eq!(of(key, lines), expected, "{key:?} {lines:?}");
     }
+    assert_eq!(of(&HashKey::Sni, ""), hash(b"a.test"));
+    assert_eq!(of_connection(&HashKey::Sni, Some("a.test"), client), hash(b"a.test"));
+    assert_eq!(of_connection(&HashKey::Sni, None, client), of_client(client));
+    assert_eq!(of_connection(&HashKey::Path, Some("a.test"), client), of_client(client));
 }
 
 #[test]
