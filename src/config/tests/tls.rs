@@ -247,12 +247,19 @@ fn faults_of_pools() {
     ] {
         check_pool(lines, &[expected]);
     }
-    let probed = "upstream_tls = {}\nhealth.type = \"http\"";
-    check_pool(
-        probed,
-        &["8:15: pool.web.health.type: probes speak no TLS, and the instances of this pool do"],
-    );
-    pool(&format!("{probed}\nhealth.port = 8080"));
+    for (health, by_tls) in [
+        ("type = \"http\"", true),
+        ("type = \"grpc\"", true),
+        ("type = \"tls\"", true),
+        ("type = \"https\", port = 8080", true),
+        ("type = \"http\", port = 8080", false),
+        ("type = \"tcp\"", false),
+    ] {
+        let probed = pool(&format!("upstream_tls = {{}}\nhealth = {{ {health} }}"));
+        assert_eq!(probed.health.tls, by_tls, "{health}");
+    }
+    assert!(pool("health = { type = \"https\" }").health.tls, "traffic need not go so");
+    assert!(!pool("health = { type = \"http\" }").health.tls);
     for name in ["a:443", "*.example.com", "a.", "", ".a", "a b", "-a", "1.2.3", &"a".repeat(64)] {
         let lines = format!("upstream_tls.server_name = \"{name}\"");
         let expected = "is neither a DNS name nor an IP address; write it like \"app.internal\"";
