@@ -75,6 +75,23 @@ pub fn poses_as_verified(listener: &Listener, name: &[u8]) -> bool {
     listener.client_subjects.iter().any(is_it)
 }
 
+/// Takes such fields out of trailers, which are `name: value CRLF` lines.
+pub fn drop_poses(listener: &Listener, lines: &mut Vec<u8>) {
+    if listener.client_subjects.is_empty() {
+        return;
+    }
+    let mut at = 0;
+    while let Some(end) = memchr::memchr(b'\n', &lines[at..]) {
+        let line = &lines[at..=at + end];
+        let name = memchr::memchr(b':', line).map_or(line, |colon| &line[..colon]);
+        if poses_as_verified(listener, name) {
+            lines.drain(at..=at + end);
+        } else {
+            at += end + 1;
+        }
+    }
+}
+
 /// The id by which a request is known in the logs of all that it passes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RequestId<'a> {

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
+use crate::model::Listener;
 use crate::net::half::{Incoming, Outgoing};
 use crate::net::splice::{Draught, Pipes};
 use crate::net::tls::records::Records;
@@ -16,6 +17,7 @@ use crate::observe::meter::Odometer;
 use crate::proxy::buffer::{BUFFER_BYTES, Buffer};
 use crate::proxy::forward::body::{BodyError, BodySink, BodySource, Piece, PumpError};
 use crate::proxy::patience::Patience;
+use crate::proxy::rewrite;
 use crate::proxy::wire::BodyLength;
 use crate::proxy::wire::chunked::{Decoded, Decoder, LAST, write_chunk_line};
 use crate::proxy::wire::head::Fields;
@@ -43,6 +45,8 @@ pub struct H1Source<'a, 's> {
     /// The sender waits for `100 Continue` before it sends the first byte.
     waits: bool,
     trailers: Vec<u8>,
+    /// It is a client's: what only we say of clients goes no further, in trailers either.
+    from_client_of: Option<&'a Listener>,
     /// What `Connection` names here goes no further, in trailers either.
     head: &'a Fields,
     bytes: u64,
@@ -83,6 +87,7 @@ impl<'a, 's> H1Source<'a, 's> {
             begun: false,
             waits: false,
             trailers: Vec::new(),
+            from_client_of: None,
             head,
             bytes: 0,
             data_left: u64::MAX,
@@ -92,6 +97,12 @@ impl<'a, 's> H1Source<'a, 's> {
     /// Ends the body with an error once it gives more than `limit` bytes of data.
     pub fn at_most(mut self, limit: u64) -> Self {
         self.data_left = limit;
+        self
+    }
+
+    /// The body comes from a client of this listener.
+    pub fn from_client_of(mut self, listener: &'a Listener) -> Self {
+        self.from_client_of = Some(listener);
         self
     }
 
@@ -146,6 +157,9 @@ impl<'a, 's> H1Source<'a, 's> {
                 }
                 Decoded::End { skip } => {
                     self.trailers = std::mem::take(decoder).into_trailers(self.head);
+                    if let Some(listener) = self.from_client_of {
+                        rewrite::drop_poses(listener, &mut self.trailers);
+                    }
                     let none = self.trailers.is_empty();
                     self.left = if none { Left::Nothing } else { Left::Trailers };
                     self.consume(skip);

@@ -12,10 +12,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
 use tokio::net::TcpStream;
 
+use crate::model::Listener;
 use crate::observe::meter::Odometer;
 use crate::proxy::buffer::BUFFER_BYTES;
 use crate::proxy::forward::body::{BodyError, BodySink, BodySource, Piece, PumpError};
 use crate::proxy::patience::{HasLeft, Patience};
+use crate::proxy::rewrite;
 use crate::proxy::wire::BodyLength;
 use crate::proxy::wire::chunked::ChunkError;
 use crate::proxy::wire::http2::{field_map, trailer_lines};
@@ -37,6 +39,8 @@ pub struct H2Source<'a> {
     /// The sender waits for `100 Continue` before it sends the first byte.
     waits: bool,
     trailers: Vec<u8>,
+    /// It is a client's: what only we say of clients goes no further, in trailers either.
+    from_client_of: Option<&'a Listener>,
     has_left: Sender<'a>,
     bytes: u64,
     /// How much more data may come.
@@ -79,6 +83,7 @@ impl<'a> H2Source<'a> {
             begun: false,
             waits: false,
             trailers: Vec::new(),
+            from_client_of: None,
             has_left: Sender(&|| false),
             bytes: 0,
             data_left: u64::MAX,
@@ -96,6 +101,12 @@ impl<'a> H2Source<'a> {
     /// How to find out that the sender has left when all of its body is here.
     pub fn unless(mut self, has_left: HasLeft<'a>) -> Self {
         self.has_left = Sender(has_left);
+        self
+    }
+
+    /// The body comes from a client of this listener.
+    pub fn from_client_of(mut self, listener: &'a Listener) -> Self {
+        self.from_client_of = Some(listener);
         self
     }
 
@@ -174,6 +185,9 @@ impl<'a> H2Source<'a> {
         let trailers = self.patience.wait(poll_fn(|cx| stream.poll_trailers(cx))).await?;
         if let Some(map) = trailers.map_err(broke)? {
             self.trailers = trailer_lines(&map)?;
+            if let Some(listener) = self.from_client_of {
+                rewrite::drop_poses(listener, &mut self.trailers);
+            }
         }
         self.left = if self.trailers.is_empty() { Left::Nothing } else { Left::Trailers };
         Ok(())

@@ -151,8 +151,9 @@ async fn burst(visit: &Visit, stream: &mut Stream, timer: &Timer, requests: &mut
             .with_rate(limits.body_rate)
             .but_not_while(&connection.answered);
         let (fields, length) = (&head.fields, head.body);
-        let mut body =
-            H1Source::new(&mut reading, &mut buffer, length, fields, patience).at_most(limits.body);
+        let mut body = H1Source::new(&mut reading, &mut buffer, length, fields, patience)
+            .from_client_of(&view.listener)
+            .at_most(limits.body);
         body.wait_for_invitation(head.expects_continue);
         let snapshot = worker.snapshot();
         let mut responder = H1Responder {

@@ -102,3 +102,23 @@ proptest::proptest! {
         proptest::prop_assert_eq!(Edits::new(&of_route, &of_pool).drops(name.as_bytes()), named);
     }
 }
+
+#[test]
+fn trailers_say_nothing_of_verified_clients() {
+    let listener =
+        Listener { client_subjects: ["x-client-subject".to_owned()].into(), ..listener() };
+    for (lines, kept) in [
+        ("", ""),
+        ("x-sum: 1\r\n", "x-sum: 1\r\n"),
+        ("X-Client-Subject: CN=boss\r\n", ""),
+        (
+            "a: 1\r\nx_client.subject: CN=boss\r\nx-client-subjects: 2\r\n",
+            "a: 1\r\nx-client-subjects: 2\r\n",
+        ),
+        ("x-client-subject: 1\r\nx-client-subject: 2\r\nb: 3\r\n", "b: 3\r\n"),
+    ] {
+        let mut lines = lines.as_bytes().to_vec();
+        drop_poses(&listener, &mut lines);
+        assert_eq!(String::from_utf8_lossy(&lines), kept);
+    }
+}

@@ -83,8 +83,10 @@ pub async fn serve_stream(running: Running, (request, respond): Incoming) {
         .with_rate(limits.body_rate)
         .but_not_while(&connection.answered);
     let has_left = || has_left(&respond);
-    let mut body =
-        H2Source::new(&mut recv, head.body, patience).at_most(limits.body).unless(&has_left);
+    let mut body = H2Source::new(&mut recv, head.body, patience)
+        .from_client_of(&visit.view.listener)
+        .at_most(limits.body)
+        .unless(&has_left);
     body.wait_for_invitation(head.expects_continue);
     let snapshot = worker.snapshot();
     let ending =
