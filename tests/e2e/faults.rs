@@ -25,7 +25,7 @@ fn check_lists_every_fault_with_its_place() {
     let (_dir, path) = write_config(
         "[[listener]]\nbind = \"127.0.0.1:8080\"\npool = \"wbe\"\n\n[pool.web]\nbalanse = \"random\"\n\
          timeouts = { connect = 3 }\ninstances = [{ address = \"10.0.0.1:80\", weight = 0 }]\n\n\
-         [pool.web.health]\ntype = \"grpc\"\n",
+         [pool.web.health]\ntype = \"grcp\"\n",
     );
     let (status, out, err) = run(&["check", "--config", &path], SOON);
     assert_eq!(status.code(), Some(1));

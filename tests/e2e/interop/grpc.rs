@@ -162,6 +162,26 @@ fn a_call_that_nobody_can_take_is_unavailable() {
 }
 
 #[test]
+fn calls_whose_server_dies_fail_and_no_stream_looks_whole() {
+    let Some(python) = python("grpc") else { return };
+    let server = serve(&python, "dies", None);
+    let (daemon, bind) = before(&[&server], "", "", "type = \"none\"");
+    let calls = Calls { python: &python, address: bind };
+    let (stream, _) = calls.stream(10_000);
+    let mut command = Command::new(&python);
+    let address = bind.to_string();
+    let waits = Lines::of(command.args([&script("calls.py"), "call", &address, "Wait", "15"]));
+    eventually("both are under way", SOON, || {
+        (daemon.metric("tidegate_instance_in_flight", "") == 2.0).then_some(())
+    });
+    drop(server);
+    let unanswered = waits.last();
+    assert!(unanswered.starts_with("UNAVAILABLE"), "{unanswered}");
+    let cut = stream.last();
+    assert!(cut.starts_with("UNAVAILABLE") || cut.starts_with("INTERNAL"), "{cut}");
+}
+
+#[test]
 fn servers_that_say_so_get_no_calls() {
     let Some(python) = python("grpc") else { return };
     let servers = [serve(&python, "one", None), serve(&python, "two", None)];

@@ -7,11 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 use tempfile::TempDir;
+
+use crate::authority::Authority;
 
 pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 
@@ -19,41 +20,24 @@ pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 /// (`client`), and another authority (`other`) with a client of its own (`stranger`).
 pub struct Files(TempDir);
 
-fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, name);
-    let key = KeyPair::generate().expect("a key");
-    CertifiedIssuer::self_signed(params, key).expect("an authority")
-}
-
 impl Files {
     pub fn new() -> Self {
         let files = Self(tempfile::tempdir().expect("a directory"));
-        let (ca, other) = (authority("ours"), authority("another"));
-        files.write("ca.pem", &ca.pem());
-        files.write("other.pem", &other.pem());
-        files.issue("server", &ca, &["web.test", "*.wild.test", "127.0.0.1"], "server");
-        files.issue("client", &ca, &[], "alice");
-        files.issue("stranger", &other, &[], "mallory");
+        let (ours, other) = (Authority::new("ours"), Authority::new("another"));
+        for (by, file) in [(&ours, "ca.pem"), (&other, "other.pem")] {
+            fs::copy(by.ca(), files.path(file)).expect("copied");
+        }
+        let hosts = ["web.test", "*.wild.test", "127.0.0.1"];
+        for (file, by, hosts, name) in [
+            ("server", &ours, &hosts[..], "server"),
+            ("client", &ours, &[], "alice"),
+            ("stranger", &other, &[], "mallory"),
+        ] {
+            let (cert, key) = by.sign(name, hosts);
+            files.write(&format!("{file}.pem"), &cert);
+            files.write(&format!("{file}.key"), &key);
+        }
         files
-    }
-
-    fn issue(
-        &self,
-        file: &str,
-        by: &CertifiedIssuer<'static, KeyPair>,
-        hosts: &[&str],
-        name: &str,
-    ) {
-        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
-        let mut params = CertificateParams::new(hosts).expect("names");
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().expect("a key");
-        let cert = params.signed_by(&key, by).expect("a certificate");
-        self.write(&format!("{file}.pem"), &cert.pem());
-        self.write(&format!("{file}.key"), &key.serialize_pem());
     }
 
     fn write(&self, name: &str, text: &str) {
