@@ -93,7 +93,8 @@ async fn serve_streams(shared: &Rc<Shared>, timer: &Timer, early: Buffer) {
                 deadline = Ms::NEVER;
                 requests = requests.saturating_sub(1);
                 let running = shared.begin();
-                tokio::task::spawn_local(serve_stream(running, incoming));
+                // Boxed here, where it is made: on its way into a task it would be copied, all of it.
+                tokio::task::spawn_local(Box::pin(serve_stream(running, incoming)));
                 if !ending && (requests == 0 || shared.is_leaving()) {
                     ending = true;
                     connection.graceful_shutdown();
