@@ -26,8 +26,8 @@
 //! - [`model`]: the values that rooms share, and the few hot counters that outlive a snapshot
 //! - [`config`]: TOML text → a configuration that cannot be wrong, or all of its faults
 //! - [`observe`]: counters, metrics, logs
-//! - [`net`]: binding, dialing, splicing, the PROXY protocol, and the HTTP client for everything off
-//!   the hot path
+//! - [`net`]: binding, dialing, splicing, the PROXY protocol, TLS (`rustls` is known nowhere else), and
+//!   the HTTP client for everything off the hot path
 //! - [`provision`]: where instances come from
 //! - [`fleet`]: who is there, and who is healthy
 //! - [`proxy`]: the data plane
