@@ -1,10 +1,12 @@
 //! Accepting connections: one task per listening socket. What is accepted is counted, asked who it is
 //! for if that is configured, and served by what its listener speaks.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -46,17 +48,18 @@ pub fn spawn(
     let (stop, mut stopped) = oneshot::channel();
     let (worker, spread) = (Rc::clone(worker), spread.clone());
     let task = tokio::task::spawn_local(async move {
-        let (mut options, mut turnover) = (SocketOptions::default(), Turnover::default());
+        let (mut tuning, mut turnover) = (Tuning::default(), Turnover::default());
         if let Some(view) = view_at(&worker, address) {
-            retune(&socket, None, &mut options, view.listener.socket);
+            tuning.follow(&socket, view.listener.socket);
         }
         loop {
             tokio::select! {
                 biased;
-                accepted = socket.accept() => match accepted {
+                accepted = poll_fn(|cx| tuning.poll_accept(&socket, cx)) => match accepted {
                     Ok((stream, peer)) => {
                         let Some(view) = view_at(&worker, address) else { continue };
-                        retune(&socket, Some(&stream), &mut options, view.listener.socket);
+                        tuning.follow(&socket, view.listener.socket);
+                        tuning.catch_up(&stream);
                         let accepted = Accepted { stream, peer, bound: address, view };
                         let (view, now) = (&accepted.view, worker.timers.now());
                         match spread.elsewhere(view, worker.index, &mut turnover, now) {
@@ -141,24 +144,55 @@ fn view_at(worker: &Worker, address: SocketAddr) -> Option<Arc<ListenerView>> {
     worker.snapshot().listener_at(address).cloned()
 }
 
-/// Follows a change of the listener's options, if there is one. The socket hands its options on to what
-/// it accepts, so this costs nothing for each connection; of those that were in its queue at a change,
-/// only the one at hand gets the new ones.
-fn retune(
-    socket: &TcpListener,
-    stream: Option<&TcpStream>,
-    current: &mut SocketOptions,
-    wanted: SocketOptions,
-) {
-    if *current == wanted {
-        return;
+/// The options of a listening socket. It hands them on to what it accepts, so they cost nothing for each
+/// connection; what stood in its queue before it had them gets them one by one.
+#[derive(Default)]
+struct Tuning {
+    options: SocketOptions,
+    /// Those before them.
+    before: SocketOptions,
+    /// Something was accepted since they were set.
+    accepted: bool,
+    /// The queue was empty since: whatever comes now has them.
+    settled: bool,
+}
+
+impl Tuning {
+    fn poll_accept(
+        &mut self,
+        socket: &TcpListener,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        let accepted = socket.poll_accept(cx);
+        match accepted {
+            Poll::Ready(_) => self.accepted = true,
+            // Before anything was accepted the runtime may not have heard of the queue yet.
+            Poll::Pending => self.settled |= self.accepted,
+        }
+        accepted
     }
-    let set = options::set(socket, &wanted, current)
-        .and_then(|()| stream.map_or(Ok(()), |stream| options::set(stream, &wanted, current)));
+
+    /// Follows a change of what is configured, if there is one.
+    fn follow(&mut self, socket: &TcpListener, wanted: SocketOptions) {
+        if self.options != wanted {
+            warn_of(options::set(socket, &wanted, &self.options));
+            let before = self.options;
+            *self = Self { options: wanted, before, accepted: false, settled: false };
+        }
+    }
+
+    /// Gives the options to a connection that may not have them.
+    fn catch_up(&self, stream: &TcpStream) {
+        if !self.settled {
+            warn_of(options::set(stream, &self.options, &self.before));
+        }
+    }
+}
+
+fn warn_of(set: io::Result<()>) {
     if let Err(error) = set {
         tracing::warn!(%error, "cannot set the socket options of a listener; it goes on without");
     }
-    *current = wanted;
 }
 
 fn start(worker: &Rc<Worker>, accepted: Accepted<TcpStream>) {
@@ -258,6 +292,34 @@ mod tests {
 
     fn size_of_future<F: Future>(_: impl Fn(Visit, Stream, bool) -> F) -> usize {
         size_of::<F>()
+    }
+
+    #[tokio::test]
+    async fn who_came_before_the_options_has_them_too() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+        let address = socket.local_addr().expect("an address");
+        let keepalive = |on: bool| SocketOptions {
+            keepalive: on.then_some(Duration::from_secs(60)),
+            ..SocketOptions::default()
+        };
+        let mut tuning = Tuning::default();
+        for on in [true, false, true] {
+            let early = TcpStream::connect(address).await.expect("connected");
+            tuning.follow(&socket, keepalive(on));
+            let late = TcpStream::connect(address).await.expect("connected");
+            for _ in 0..2 {
+                let accepted = poll_fn(|cx| tuning.poll_accept(&socket, cx)).await;
+                let (stream, _) = accepted.expect("accepted");
+                tuning.catch_up(&stream);
+                let is_on = socket2::SockRef::from(&stream).keepalive().expect("an option");
+                assert_eq!(is_on, on);
+            }
+            assert!(!tuning.settled, "there might be more");
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            assert!(tuning.poll_accept(&socket, &mut cx).is_pending());
+            assert!(tuning.settled);
+            drop((early, late));
+        }
     }
 
     #[test]
