@@ -24,6 +24,8 @@ pub struct Setup {
     pub admin: SocketAddr,
     /// Where instances are.
     pub instances: Vec<SocketAddr>,
+    /// For TLS: a certificate and its key in one file.
+    pub certificate: PathBuf,
     /// Whether the floor splices.
     pub floor_splices: bool,
     /// A folder of its own.
@@ -64,7 +66,15 @@ impl Setup {
     fn tidegate(&self) -> String {
         let protocol = match self.layer {
             Layer::Http => "http",
+            Layer::Https => "https",
             Layer::Tcp => "tcp",
+        };
+        let pem = self.certificate.display();
+        let tls = match self.layer {
+            Layer::Https => {
+                format!("tls.certificates = [{{ cert = \"{pem}\", key = \"{pem}\" }}]\n")
+            }
+            Layer::Http | Layer::Tcp => String::new(),
         };
         let (listen, admin) = (self.listen, self.admin);
         let state = self.folder.display();
@@ -81,7 +91,7 @@ bind = "{admin}"
 bind = "{listen}"
 protocol = "{protocol}"
 pool = "bench"
-
+{tls}
 [pool.bench]
 balance = "round-robin"
 max_in_flight = 100000
@@ -94,8 +104,15 @@ instances = [
 
     fn haproxy(&self) -> String {
         let mode = match self.layer {
-            Layer::Http => "mode http\n    option http-keep-alive\n    http-reuse always",
+            Layer::Http | Layer::Https => {
+                "mode http\n    option http-keep-alive\n    http-reuse always"
+            }
             Layer::Tcp => "mode tcp\n    option splice-auto",
+        };
+        let pem = self.certificate.display();
+        let tls = match self.layer {
+            Layer::Https => format!(" ssl crt {pem} alpn h2,http/1.1"),
+            Layer::Http | Layer::Tcp => String::new(),
         };
         let listen = self.listen;
         let servers = self.lines(|number, at| format!("    server s{number} {at}"));
@@ -110,7 +127,7 @@ defaults
     timeout server 120s
     timeout http-keep-alive 120s
 frontend clients
-    bind {listen}
+    bind {listen}{tls}
     default_backend instances
 backend instances
     balance roundrobin
@@ -121,6 +138,7 @@ backend instances
     fn nginx(&self) -> String {
         let (listen, folder) = (self.listen, self.folder.display());
         let servers = self.lines(|_, at| format!("        server {at} max_fails=0;"));
+        let tls = self.nginx_tls();
         let kept = (2 * self.instances.len()).max(128);
         let (modules, block) = match self.layer {
             Layer::Tcp => (
@@ -137,7 +155,7 @@ backend instances
 }}"
                 ),
             ),
-            Layer::Http => (
+            Layer::Http | Layer::Https => (
                 String::new(),
                 format!(
                     "http {{
@@ -156,7 +174,7 @@ backend instances
         keepalive_requests 1000000000;
     }}
     server {{
-        listen {listen} backlog=4096;
+        listen {listen}{tls};
         location / {{
             proxy_pass http://instances;
             proxy_http_version 1.1;
@@ -189,6 +207,27 @@ events {{
         )
     }
 
+    /// What follows the address of a server for HTTP.
+    fn nginx_tls(&self) -> String {
+        if self.layer != Layer::Https {
+            return " backlog=4096".to_owned();
+        }
+        // HTTP/2 was a word about the address once, and is a setting of the server now.
+        let version = Peer::Nginx.version(&self.program);
+        let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
+        let version: [u32; 3] = std::array::from_fn(|_| numbers.next().unwrap_or(0));
+        let (word, setting) =
+            if version < [1, 25, 1] { (" http2", "") } else { ("", ";\n        http2 on") };
+        let pem = self.certificate.display();
+        // TLS 1.3 has to be named before nginx 1.23.4.
+        format!(
+            " ssl{word} backlog=4096{setting};
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_certificate {pem};
+        ssl_certificate_key {pem}"
+        )
+    }
+
     fn envoy(&self) -> Value {
         let filter = |name: &str, kind: &str, mut config: Value| {
             config["@type"] = format!("type.googleapis.com/envoy.extensions.filters.{kind}").into();
@@ -200,7 +239,7 @@ events {{
                 "network.tcp_proxy.v3.TcpProxy",
                 json!({ "stat_prefix": "tcp", "cluster": "instances" }),
             ),
-            Layer::Http => filter(
+            Layer::Http | Layer::Https => filter(
                 "http",
                 "network.http_connection_manager.v3.HttpConnectionManager",
                 json!({
@@ -218,6 +257,20 @@ events {{
                 }),
             ),
         };
+        let mut chain = json!({ "filters": [chain] });
+        if self.layer == Layer::Https {
+            let pem = json!({ "filename": self.certificate.display().to_string() });
+            chain["transport_socket"] = json!({
+                "name": "tls",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                    "common_tls_context": {
+                        "tls_certificates": [{ "certificate_chain": pem, "private_key": pem }],
+                        "alpn_protocols": ["h2", "http/1.1"],
+                    },
+                },
+            });
+        }
         let address = |at: &SocketAddr| json!({ "socket_address": { "address": at.ip().to_string(), "port_value": at.port() } });
         let endpoints: Vec<Value> = self
             .instances
@@ -230,7 +283,7 @@ events {{
                 "name": "clients",
                 "address": address(&self.listen),
                 "tcp_backlog_size": 4096,
-                "filter_chains": [{ "filters": [chain] }],
+                "filter_chains": [chain],
             }],
             "clusters": [{
                 "name": "instances",

@@ -1,21 +1,27 @@
-//! The load generator: one thread, many connections, and a check of every response.
+//! The load generator: one thread, many connections, and a check of every response. It speaks HTTP/1.1
+//! here, plain or under TLS ([`crate::wire`]), and HTTP/2 in [`crate::h2_load`].
 //!
 //! It is told what to do in one line of JSON ([`Order`]) and says `counting` when the counted time
 //! begins, then, in one line of JSON, what came of it ([`Outcome`]).
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use memchr::memmem;
-use rustix::net::RecvFlags;
+use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 use tidegate::base::Clock;
 
 use crate::events::{Event, Events};
+use crate::h2_load;
 use crate::histogram::Histogram;
 use crate::scenario::{Client, Exchange};
+use crate::tls;
+use crate::wire::Wire;
 
 /// What to do.
 #[derive(Serialize, Deserialize)]
@@ -24,6 +30,8 @@ pub struct Order {
     pub address: SocketAddr,
     /// What to speak.
     pub client: Client,
+    /// With TLS: the certificate that whoever is loaded has to show.
+    pub certificate: PathBuf,
     /// What one request is.
     pub exchange: Exchange,
     /// How many connections.
@@ -67,12 +75,24 @@ pub struct Outcome {
     pub p999: f64,
 }
 
+impl Outcome {
+    /// Takes the latencies over.
+    pub fn take_latency(&mut self, latency: &Histogram) {
+        [self.p50, self.p99, self.p999] = [0.5, 0.99, 0.999].map(|share| latency.within(share));
+    }
+}
+
+/// How long a request may go without an answer before it is an error.
+pub fn patience(exchange: Exchange) -> Duration {
+    Duration::from_secs(2) + Duration::from_nanos((exchange.download + exchange.upload) * 100)
+}
+
 /// The longest response head.
 const HEAD: usize = 8192;
 /// What is read away at once.
 const PIECE: usize = 1 << 20;
 /// A run with more errors than this shows nothing and is given up.
-const ERRORS_MAX: u64 = 10_000;
+pub const ERRORS_MAX: u64 = 10_000;
 /// How long connections that are to be held may take to be there.
 const HOLD_LIMIT: Duration = Duration::from_secs(60);
 /// Of those, so many are made at the same time.
@@ -85,13 +105,15 @@ const HOLD_AT_ONCE: usize = 100;
 pub fn run(order: Order) -> io::Result<()> {
     // Timers of a constant rate are to be as exact as they can be.
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
-    let mut generator = Generator::new(order)?;
-    if generator.order.pace == Pace::Hold {
-        generator.hold()?;
-    } else {
-        generator.load()?;
-    }
-    let line = serde_json::to_string(&generator.outcome)?;
+    let outcome = match order.client {
+        Client::Http1 => Generator::new(order, None)?.run()?,
+        Client::Https1 => {
+            let tls = tls::client(&order.certificate)?;
+            Generator::new(order, Some(tls))?.run()?
+        }
+        Client::H2 { streams } => h2_load::run(order, streams)?,
+    };
+    let line = serde_json::to_string(&outcome)?;
     println!("{line}");
     Ok(())
 }
@@ -104,7 +126,7 @@ enum State {
 }
 
 struct Connection {
-    socket: TcpStream,
+    wire: Wire,
     state: State,
     /// When the request was to be sent.
     began: Duration,
@@ -119,6 +141,7 @@ struct Connection {
 
 struct Generator {
     order: Order,
+    tls: Option<Arc<ClientConfig>>,
     clock: Clock,
     events: Events,
     head: Vec<u8>,
@@ -137,8 +160,7 @@ struct Generator {
 }
 
 impl Generator {
-    fn new(order: Order) -> io::Result<Self> {
-        let Client::Http1 = order.client;
+    fn new(order: Order, tls: Option<Arc<ClientConfig>>) -> io::Result<Self> {
         let Exchange { download, upload, close } = order.exchange;
         let last = if close { "Connection: close\r\n" } else { "" };
         let first = match upload {
@@ -149,6 +171,7 @@ impl Generator {
             format!("{first}Host: bench.test\r\nUser-Agent: load\r\nAccept: */*\r\n{last}\r\n");
         Ok(Self {
             order,
+            tls,
             clock: Clock::start(),
             events: Events::new()?,
             head: head.into_bytes(),
@@ -163,6 +186,15 @@ impl Generator {
             outcome: Outcome::default(),
             latency: Histogram::new(),
         })
+    }
+
+    fn run(mut self) -> io::Result<Outcome> {
+        if self.order.pace == Pace::Hold {
+            self.hold()?
+        } else {
+            self.load()?
+        }
+        Ok(self.outcome)
     }
 
     fn load(&mut self) -> io::Result<()> {
@@ -199,15 +231,12 @@ impl Generator {
         }
         let now = self.clock.elapsed();
         self.outcome.seconds = (now - began).as_secs_f64();
-        let bytes = self.order.exchange.download + self.order.exchange.upload;
-        let patience = Duration::from_secs(2) + Duration::from_nanos(bytes * 100);
+        let patience = patience(self.order.exchange);
         let late = |connection: &&Connection| {
             !matches!(connection.state, State::Idle) && now > connection.began + patience
         };
         self.outcome.errors += self.connections.iter().filter(late).count() as u64;
-        self.outcome.p50 = self.latency.within(0.5);
-        self.outcome.p99 = self.latency.within(0.99);
-        self.outcome.p999 = self.latency.within(0.999);
+        self.outcome.take_latency(&self.latency);
         Ok(())
     }
 
@@ -222,7 +251,7 @@ impl Generator {
         say("counting")?;
         io::copy(&mut io::stdin(), &mut io::sink())?;
         for connection in &mut self.connections {
-            let here = connection.socket.peek(&mut [0]);
+            let here = connection.wire.look();
             let open = matches!(&here, Err(error) if error.kind() == ErrorKind::WouldBlock);
             self.outcome.errors += u64::from(!open);
         }
@@ -244,10 +273,10 @@ impl Generator {
     }
 
     fn open(&mut self) -> io::Result<()> {
-        let (at, socket) = (self.connections.len(), self.connect()?);
-        self.events.watch(&socket, at as u64)?;
+        let (at, wire) = (self.connections.len(), self.connect()?);
+        self.events.watch(&wire, at as u64)?;
         self.connections.push(Connection {
-            socket,
+            wire,
             state: State::Idle,
             began: Duration::ZERO,
             sent: 0,
@@ -263,8 +292,8 @@ impl Generator {
         Ok(())
     }
 
-    /// A socket that connects. The client has sixteen addresses, so that ports never run out.
-    fn connect(&mut self) -> io::Result<TcpStream> {
+    /// A connection that is being made. The client has sixteen addresses, so that ports never run out.
+    fn connect(&mut self) -> io::Result<Wire> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
@@ -275,7 +304,7 @@ impl Generator {
         socket.bind(&SocketAddr::from((from, 0)).into())?;
         match socket.connect(&self.order.address.into()) {
             Err(error) if error.raw_os_error() != Some(nix::libc::EINPROGRESS) => Err(error),
-            _ => Ok(socket.into()),
+            _ => Wire::new(TcpStream::from(socket), self.tls.as_ref()),
         }
     }
 
@@ -291,10 +320,10 @@ impl Generator {
 
     /// Replaces a connection, and leaves what it does as it was.
     fn reopen(&mut self, at: usize) -> io::Result<()> {
-        let socket = self.connect()?;
-        self.events.watch(&socket, at as u64)?;
+        let wire = self.connect()?;
+        self.events.watch(&wire, at as u64)?;
         let connection = &mut self.connections[at];
-        connection.socket = socket;
+        connection.wire = wire;
         connection.blocked = false;
         Ok(())
     }
@@ -356,7 +385,7 @@ impl Generator {
 
     /// Sends or reads until it has to wait; true at the end of a response.
     fn step(&mut self, at: usize) -> io::Result<bool> {
-        let Connection { socket, state, sent, blocked, head, have, last, .. } =
+        let Connection { wire, state, sent, blocked, head, have, last, .. } =
             &mut self.connections[at];
         let Exchange { download, upload, close } = self.order.exchange;
         let expected = if upload > 0 { 100 } else { download };
@@ -364,7 +393,7 @@ impl Generator {
             match state {
                 State::Idle => {
                     // Nothing is owed: whatever comes is an error, and the end is one too.
-                    socket.peek(&mut [0])?;
+                    wire.look()?;
                     return Err(ErrorKind::InvalidData.into());
                 }
                 State::Sending => {
@@ -374,7 +403,7 @@ impl Generator {
                             IoSlice::new(&self.head[of_head..]),
                             IoSlice::new(&self.body[*sent - of_head..]),
                         ];
-                        let written = socket.write_vectored(&pieces);
+                        let written = wire.write_vectored(&pieces);
                         *blocked |= written.is_err();
                         let written = written?;
                         *sent += written;
@@ -388,7 +417,7 @@ impl Generator {
                     }
                 }
                 State::Head => {
-                    let read = socket.read(&mut head[*have..])?;
+                    let read = wire.read(&mut head[*have..])?;
                     if read == 0 {
                         return Err(ErrorKind::UnexpectedEof.into());
                     }
@@ -408,9 +437,7 @@ impl Generator {
                 State::Body(0) => return Ok(true),
                 State::Body(left) => {
                     let piece = (*left).min(self.sink.len() as u64) as usize;
-                    // TRUNC: thrown away in the kernel, without a copy.
-                    let (_, read) =
-                        rustix::net::recv(&*socket, &mut self.sink[..piece], RecvFlags::TRUNC)?;
+                    let read = wire.discard(&mut self.sink[..piece])?;
                     if read == 0 {
                         return Err(ErrorKind::UnexpectedEof.into());
                     }
@@ -439,7 +466,11 @@ fn check(head: &str, expected: u64) -> io::Result<bool> {
     if right && length == Some(expected) { Ok(last) } else { Err(ErrorKind::InvalidData.into()) }
 }
 
-fn say(word: &str) -> io::Result<()> {
+/// Says a word to whoever ordered this.
+///
+/// # Errors
+/// If nobody hears it.
+pub fn say(word: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{word}")?;
     out.flush()

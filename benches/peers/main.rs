@@ -13,6 +13,7 @@
 mod config;
 mod events;
 mod floor;
+mod h2_load;
 mod histogram;
 mod load;
 mod measure;
@@ -25,6 +26,8 @@ mod run;
 mod sample;
 mod scenario;
 mod table;
+mod tls;
+mod wire;
 mod zone_loss;
 
 use std::error::Error;

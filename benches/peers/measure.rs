@@ -1,11 +1,13 @@
 //! Starting a peer, and taking a sample of it.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use tidegate::base::Clock;
 
 use crate::config::Setup;
@@ -14,7 +16,9 @@ use crate::peer::Peer;
 use crate::proc::{self, Memory};
 use crate::process::Process;
 use crate::sample::{Mode, Sample};
-use crate::scenario::{Kind, Scenario};
+use crate::scenario::{Kind, Layer, Scenario};
+use crate::tls;
+use crate::wire::Wire;
 
 /// How long a process may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,6 +35,8 @@ pub struct Place {
     pub load_cpu: usize,
     /// For configurations and logs.
     pub folder: PathBuf,
+    /// The certificate of all peers, with its key.
+    pub certificate: PathBuf,
     /// The origin's port.
     pub origin: u16,
     /// The port of instances that can be lost.
@@ -58,7 +64,7 @@ impl Place {
         let command = own(&["origin", &self.origin.to_string()])?;
         let log = self.folder.join("origin.log");
         let process = Process::logged(self.load_cpu, &command, &log).map_err(|e| e.to_string())?;
-        wait(&process, SocketAddr::from((Ipv4Addr::LOCALHOST, self.origin)))
+        wait(&process, SocketAddr::from((Ipv4Addr::LOCALHOST, self.origin)), None)
             .map_err(|why| format!("origin: {why}"))?;
         Ok(process)
     }
@@ -81,15 +87,19 @@ impl Place {
             listen,
             admin: SocketAddr::from((Ipv4Addr::LOCALHOST, self.admin)),
             instances: (0..for_.instances).map(address).collect(),
+            certificate: self.certificate.clone(),
             floor_splices: for_.floor_splices,
             folder: folder.clone(),
         };
         let started = || {
             fs::create_dir_all(&folder)?;
-            Process::logged(self.proxy_cpu, &setup.command(peer)?, &folder.join("log"))
+            let is_https = for_.layer == Layer::Https;
+            let tls = is_https.then(|| tls::client(&self.certificate)).transpose()?;
+            let command = setup.command(peer)?;
+            Ok((tls, Process::logged(self.proxy_cpu, &command, &folder.join("log"))?))
         };
-        let process = started().map_err(|error| error.to_string())?;
-        wait(&process, listen).map_err(|why| {
+        let (tls, process) = started().map_err(|error: io::Error| error.to_string())?;
+        wait(&process, listen, tls.as_ref()).map_err(|why| {
             let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
             let last = log.lines().rev().find(|line| !line.trim().is_empty());
             last.map_or_else(|| why.clone(), |last| format!("{why}: {last}"))
@@ -111,6 +121,7 @@ impl Place {
         let order = Order {
             address: running.listen,
             client: scenario.client,
+            certificate: self.certificate.clone(),
             exchange: scenario.exchange,
             connections: scenario.connections,
             warmup: WARMUP,
@@ -167,17 +178,21 @@ pub fn own(words: &[&str]) -> Result<Vec<String>, String> {
     Ok(std::iter::once(program.display().to_string()).chain(words).collect())
 }
 
-/// Waits until a response comes from behind `address`.
+/// Waits until a response comes from behind `address`, under TLS if there are settings for it.
 ///
 /// # Errors
 /// If the process ended, or took too long.
-pub fn wait(process: &Process, address: SocketAddr) -> Result<(), String> {
+pub fn wait(
+    process: &Process,
+    address: SocketAddr,
+    tls: Option<&Arc<ClientConfig>>,
+) -> Result<(), String> {
     let clock = Clock::start();
     while clock.elapsed() < PATIENCE {
         if process.ended() {
             return Err("it ended".to_owned());
         }
-        if answers(address).is_ok_and(|right| right) {
+        if answers(address, tls).is_ok_and(|right| right) {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(50));
@@ -185,11 +200,12 @@ pub fn wait(process: &Process, address: SocketAddr) -> Result<(), String> {
     Err("it was not ready in time".to_owned())
 }
 
-fn answers(address: SocketAddr) -> std::io::Result<bool> {
-    let mut socket = TcpStream::connect_timeout(&address, PATIENCE)?;
+fn answers(address: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> io::Result<bool> {
+    let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    socket.write_all(b"GET /b/100 HTTP/1.1\r\nHost: bench.test\r\nConnection: close\r\n\r\n")?;
+    let mut wire = Wire::new(socket, tls)?;
+    wire.write_all(b"GET /b/100 HTTP/1.1\r\nHost: bench.test\r\nConnection: close\r\n\r\n")?;
     let mut response = Vec::new();
-    socket.read_to_end(&mut response)?;
+    wire.read_to_end(&mut response)?;
     Ok(response.starts_with(b"HTTP/1.1 200"))
 }

@@ -18,6 +18,7 @@ use crate::process::two_cpus;
 use crate::sample::{Mode, Sample};
 use crate::scenario::{Choice, Kind, SCENARIOS, Scenario};
 use crate::table::Results;
+use crate::tls;
 use crate::zone_loss;
 
 /// What to do.
@@ -61,6 +62,7 @@ pub fn run(plan: Plan) -> io::Result<()> {
         proxy_cpu,
         load_cpu,
         folder: folder.path().to_owned(),
+        certificate: tls::certificate(folder.path())?,
         origin: ports[0],
         admin: ports[1],
         zones: ports[2],
@@ -162,7 +164,8 @@ impl Run {
         for round in 1..=self.plan.rounds {
             self.say(scenario, round, "starts");
             let mut peers = self.programs.clone();
-            peers.retain(|(peer, _)| !self.results.skipped(scenario, *peer));
+            peers
+                .retain(|(peer, _)| scenario.fits(*peer) && !self.results.skipped(scenario, *peer));
             // Each round begins with another peer.
             let first = (round - 1) % peers.len().max(1);
             peers.rotate_left(first);

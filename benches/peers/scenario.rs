@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::peer::Peer;
 use crate::zone_loss;
 
 const KIB: u64 = 1 << 10;
@@ -14,6 +15,8 @@ const MIB: u64 = 1 << 20;
 pub enum Layer {
     /// It reads and routes each request.
     Http,
+    /// The same under TLS, in HTTP/1.1 or HTTP/2.
+    Https,
     /// It relays bytes.
     Tcp,
 }
@@ -23,6 +26,13 @@ pub enum Layer {
 pub enum Client {
     /// Plain HTTP/1.1.
     Http1,
+    /// HTTP/1.1 under TLS.
+    Https1,
+    /// HTTP/2 under TLS.
+    H2 {
+        /// Requests at a time on each connection.
+        streams: usize,
+    },
 }
 
 /// What is asked of a peer, and with it the figure that counts.
@@ -84,6 +94,13 @@ pub struct Scenario {
     pub floor_splices: bool,
 }
 
+impl Scenario {
+    /// Whether a peer can do that: the floor has no TLS.
+    pub fn fits(&self, peer: Peer) -> bool {
+        self.layer != Layer::Https || peer != Peer::Floor
+    }
+}
+
 /// Most scenarios differ from this one in a word or two.
 const SMALL: Scenario = Scenario {
     name: "h1_small",
@@ -99,12 +116,14 @@ const SMALL: Scenario = Scenario {
 
 const BULK: Scenario = Scenario { kind: Kind::Bulk, floor_splices: true, connections: 16, ..SMALL };
 
+const TLS: Scenario = Scenario { layer: Layer::Https, client: Client::Https1, ..SMALL };
+
 const fn download(bytes: u64) -> Exchange {
     Exchange { download: bytes, ..SMALL.exchange }
 }
 
 /// All of them, in the order of the results.
-pub const SCENARIOS: [Scenario; 11] = [
+pub const SCENARIOS: [Scenario; 16] = [
     SMALL,
     Scenario {
         name: "h1_64k",
@@ -159,11 +178,46 @@ pub const SCENARIOS: [Scenario; 11] = [
         ..BULK
     },
     Scenario {
+        name: "tls_h1",
+        what: "HTTP/1.1 keep-alive under TLS 1.3, 64 connections, responses of 100 bytes",
+        ..TLS
+    },
+    Scenario {
+        name: "tls_1m",
+        what: "HTTP/1.1 keep-alive under TLS 1.3, 16 connections, responses of 1 MiB",
+        kind: Kind::Bulk,
+        exchange: download(MIB),
+        connections: 16,
+        ..TLS
+    },
+    Scenario {
+        name: "tls_handshake",
+        what: "TLS 1.3, a new connection with a full handshake (ECDSA P-256) for each request, 32 at a time",
+        exchange: Exchange { close: true, ..SMALL.exchange },
+        connections: 32,
+        ..TLS
+    },
+    Scenario {
+        name: "h2_small",
+        what: "HTTP/2 under TLS 1.3 to instances that speak HTTP/1.1, 10 connections of 32 requests at a time, \
+               responses of 100 bytes",
+        client: Client::H2 { streams: 32 },
+        connections: 10,
+        ..TLS
+    },
+    Scenario {
         name: "idle_mem",
         what: "5,000 keep-alive connections that have had one response each",
         kind: Kind::Idle,
         connections: 5_000,
         ..SMALL
+    },
+    Scenario {
+        name: "idle_mem_tls",
+        what: "as idle_mem, under TLS 1.3",
+        kind: Kind::Idle,
+        connections: 5_000,
+        ..TLS
     },
     Scenario { name: "tail", what: "as h1_small, at a constant rate", kind: Kind::Tail, ..SMALL },
 ];

@@ -40,7 +40,9 @@ responses and requests without an answer, in all rounds.
 Every proxy has one worker, on a CPU of its own; the load generator and the origin share another. `floor` is a relay \
 that pairs connections and looks at nothing: what a proxy in user space has to pay at least for what it does not \
 decide. It copies bytes, or splices them where that is cheaper (h1_64k and the bulk scenarios); where each request \
-has a connection (h1_close), it makes a second one to an instance, which proxies keep.
+has a connection (h1_close), it makes a second one to an instance, which proxies keep. It has no TLS, and no part in \
+those scenarios; in them, all connections have the same suite in HTTP/1.1 (X25519, AES-128-GCM), and in HTTP/2 what \
+peers choose.
 ";
 
 impl Results {

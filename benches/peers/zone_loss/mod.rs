@@ -144,7 +144,7 @@ fn start_zone(place: &Place, zone: u8) -> Result<Process, String> {
     let log = place.folder.join(format!("zone-{zone}.log"));
     let process = Process::logged(place.load_cpu, &command, &log).map_err(|e| e.to_string())?;
     for address in addresses(zone, place.zones) {
-        wait(&process, address).map_err(|why| format!("zone {zone}: {why}"))?;
+        wait(&process, address, None).map_err(|why| format!("zone {zone}: {why}"))?;
     }
     Ok(process)
 }
@@ -167,7 +167,7 @@ fn lose(
     let config = config.ok_or("it has no health checks, or no limit for an instance")?;
     let command = command(peer, program, &folder, &config).map_err(words)?;
     let proxy = Process::logged(place.proxy_cpu, &command, &folder.join("log")).map_err(words)?;
-    wait(&proxy, listen)?;
+    wait(&proxy, listen, None)?;
 
     let order = Order {
         address: listen,
