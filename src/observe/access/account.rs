@@ -97,11 +97,6 @@ impl Account {
         self.waited += waited;
     }
 
-    /// Whether it has waited in the hold queue.
-    pub fn has_waited(&self) -> bool {
-        !self.waited.is_zero()
-    }
-
     /// It goes over a connection to the instance that was, or was not, kept from an earlier one.
     pub fn connected(&mut self, reused: bool) {
         self.reused = reused;
