@@ -239,11 +239,11 @@ async fn introduce(
     instance: &mut Stream,
     timer: &Timer,
 ) -> Result<usize, Blame> {
-    if pool.upstream.proxy_protocol.is_none() || pool.upstream.tls.is_some() {
-        return Ok(0);
-    }
     let mut first = Vec::new();
     upstream::introduce(pool, || guest.ends(|| client.local_addr()), &mut first);
+    if first.is_empty() {
+        return Ok(0);
+    }
     let own = first.len();
     if !early.is_empty() {
         first.extend_from_slice(early.filled());

@@ -10,7 +10,6 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use crate::net::half::halves;
 use crate::net::stream::Stream;
 use crate::observe::FloodKind;
 use crate::proxy::admit::Visit;
@@ -117,9 +116,8 @@ impl Shared {
             return;
         }
         let mut stream = self.stream.borrow_mut();
-        let (mut reading, _) = halves(&mut stream);
         let mut unread = [0; 4096];
-        while matches!(reading.read(&mut unread).await, Ok(n) if n > 0) {}
+        while matches!(stream.read(&mut unread).await, Ok(n) if n > 0) {}
     }
 
     fn count(&self, frame: Frame) -> Result<(), FloodKind> {
@@ -170,8 +168,7 @@ impl Socket {
             return Poll::Ready(Ok(()));
         }
         let mut stream = self.shared.stream.borrow_mut();
-        let (mut reading, _) = halves(&mut stream);
-        Pin::new(&mut reading).poll_read(cx, into)
+        Pin::new(&mut *stream).poll_read(cx, into)
     }
 
     fn note_sent(&mut self, bytes: &[u8]) {
@@ -217,7 +214,7 @@ impl AsyncWrite for Socket {
         let this = self.get_mut();
         let n = {
             let mut stream = this.shared.stream.borrow_mut();
-            ready!(Pin::new(&mut halves(&mut stream).1).poll_write(cx, bytes))?
+            ready!(Pin::new(&mut *stream).poll_write(cx, bytes))?
         };
         this.note_sent(&bytes[..n]);
         Poll::Ready(Ok(n))
@@ -231,7 +228,7 @@ impl AsyncWrite for Socket {
         let this = self.get_mut();
         let n = {
             let mut stream = this.shared.stream.borrow_mut();
-            ready!(Pin::new(&mut halves(&mut stream).1).poll_write_vectored(cx, pieces))?
+            ready!(Pin::new(&mut *stream).poll_write_vectored(cx, pieces))?
         };
         let mut left = n;
         for piece in pieces {
@@ -248,11 +245,11 @@ impl AsyncWrite for Socket {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut stream = self.shared.stream.borrow_mut();
-        Pin::new(&mut halves(&mut stream).1).poll_flush(cx)
+        Pin::new(&mut *stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut stream = self.shared.stream.borrow_mut();
-        Pin::new(&mut halves(&mut stream).1).poll_shutdown(cx)
+        Pin::new(&mut *stream).poll_shutdown(cx)
     }
 }
