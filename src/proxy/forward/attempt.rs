@@ -12,9 +12,9 @@ use crate::base::Ms;
 use crate::model::{Instance, Pool, Rewrite};
 use crate::observe::FailReason;
 use crate::proxy::balance;
-use crate::proxy::forward::body::BodyError;
+use crate::proxy::forward::body::{BodyError, PumpError};
 use crate::proxy::forward::connection::{Connection, Ending, Far, Responder};
-use crate::proxy::patience::{HasLeft, LOOK, Patience};
+use crate::proxy::patience::{GaveUp, HasLeft, LOOK, Patience};
 use crate::proxy::rewrite::Facts;
 use crate::proxy::snapshot::PoolView;
 use crate::proxy::suspicion::{note_failed, peers_answer, suspect};
@@ -293,6 +293,21 @@ impl<'a> Wait<'a> {
             let head = ResponseHead { status: 100, ..ResponseHead::default() };
             client.interim(&head, facts, self.attempt.rewrite());
         }
+    }
+}
+
+/// Whether the instance has taken the whole request, now that its body moves no more. One that takes no
+/// more of it has answered, or is about to, or is gone, which reading from it will tell.
+///
+/// # Errors
+/// If there is no use in waiting for an answer.
+pub fn is_sent(uploaded: Result<(), PumpError>) -> Result<bool, Failure> {
+    match uploaded {
+        Ok(()) => Ok(true),
+        Err(PumpError::Source(error)) => Err(Failure::Client(error)),
+        Err(PumpError::Sink(BodyError::GaveUp(GaveUp::Overdue))) => Err(Failure::Overdue),
+        Err(PumpError::Sink(BodyError::GaveUp(_))) => Err(Failure::ResponseTimeout),
+        Err(PumpError::Sink(_)) => Ok(false),
     }
 }
 

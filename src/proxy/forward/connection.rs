@@ -16,6 +16,7 @@ use crate::proxy::forward::body::{BodyError, BodySink};
 use crate::proxy::forward::respond::Answer;
 use crate::proxy::guest::Guest;
 use crate::proxy::lease::Lease;
+use crate::proxy::patience::Patience;
 use crate::proxy::rewrite::{Facts, RequestId};
 use crate::proxy::snapshot::{ListenerView, Snapshot};
 use crate::proxy::timer::Timer;
@@ -111,6 +112,20 @@ impl Connection<'_> {
             route,
             priority: Priority::default(),
         }
+    }
+
+    /// For waits for the body of the current request.
+    pub fn upload_patience(&self) -> Patience<'_> {
+        let Listener { timeouts, limits, .. } = &self.listener.listener;
+        Patience::new(self.body_timer, timeouts.body, Ms::NEVER)
+            .with_rate(limits.body_rate)
+            .but_not_while(&self.answered)
+    }
+
+    /// For waits for the client to take the response, until `overdue_at`.
+    pub fn download_patience(&self, overdue_at: Ms) -> Patience<'_> {
+        let Listener { timeouts, limits, .. } = &self.listener.listener;
+        Patience::new(self.timer, timeouts.body, overdue_at).with_rate(limits.body_rate)
     }
 
     /// Whether the current request is its last: the worker drains, or the listener has left the

@@ -28,7 +28,7 @@ use crate::proxy::forward::relay::Relay;
 use crate::proxy::forward::respond::{self, Answer};
 use crate::proxy::forward::tell::{Trip, tell};
 use crate::proxy::forward::tunnel_http2::{self, Near};
-use crate::proxy::patience::{GaveUp, Patience};
+use crate::proxy::patience::GaveUp;
 use crate::proxy::rewrite::{Facts, UNCHANGED};
 use crate::proxy::scratch::Scratch;
 use crate::proxy::timer::Timer;
@@ -146,10 +146,7 @@ async fn burst(visit: &Visit, stream: &mut Stream, timer: &Timer, requests: &mut
         }
         is_first = false;
         *requests = requests.saturating_sub(1);
-        let pause = view.listener.timeouts.body;
-        let patience = Patience::new(body_timer, pause, Ms::NEVER)
-            .with_rate(limits.body_rate)
-            .but_not_while(&connection.answered);
+        let patience = connection.upload_patience();
         let (fields, length) = (&head.fields, head.body);
         let mut body = H1Source::new(&mut reading, &mut buffer, length, fields, patience)
             .from_client_of(&view.listener)
@@ -389,9 +386,8 @@ impl<'s> Responder for H1Responder<'_, 's> {
         };
         write_response(head, body, self.keep_alive, facts, pool, self.out);
         self.head_out = self.sent.get() + self.out.len() as u64;
-        let Connection { worker, listener, timer, .. } = self.connection;
-        let patience = Patience::new(timer, listener.listener.timeouts.body, overdue_at)
-            .with_rate(listener.listener.limits.body_rate);
+        let Connection { worker, listener, .. } = self.connection;
+        let patience = self.connection.download_patience(overdue_at);
         H1Sink::new(self.writing, self.out, body, patience, &worker.pipes).counted(Odometer {
             listener: &listener.meter.shards[worker.index].bytes_out,
             trip: &self.sent,

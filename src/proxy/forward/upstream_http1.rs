@@ -14,7 +14,7 @@ use crate::model::UpstreamVersion;
 use crate::net::half::{Incoming, Outgoing, halves};
 use crate::observe::FailReason;
 use crate::proxy::buffer::Buffer;
-use crate::proxy::forward::attempt::{Attempt, Done, Failure, UNASKED, Wait};
+use crate::proxy::forward::attempt::{Attempt, Done, Failure, UNASKED, Wait, is_sent};
 use crate::proxy::forward::body::{BodyError, BodySource, PumpError, pump};
 use crate::proxy::forward::body_http1::{H1Sink, H1Source};
 use crate::proxy::forward::connection::{Ending, Far, Responder};
@@ -171,15 +171,10 @@ async fn stream_both(
             None => return answer_early(attempt, reading, response, client, upload).await,
         }
     };
-    let whole = match uploaded {
-        Ok(()) => true,
-        Err(PumpError::Source(error)) => return Err(Failure::Client(error)),
-        Err(PumpError::Sink(BodyError::GaveUp(GaveUp::Overdue))) => return Err(Failure::Overdue),
-        Err(PumpError::Sink(BodyError::GaveUp(_))) => return Err(Failure::ResponseTimeout),
-        Err(PumpError::Sink(_)) if !sink.has_begun() => return Err(unsent(reading.reused)),
-        // The instance reads no further: it has answered, or is about to, or is gone.
-        Err(PumpError::Sink(_)) => false,
-    };
+    let whole = is_sent(uploaded)?;
+    if !whole && !sink.has_begun() {
+        return Err(unsent(reading.reused));
+    }
     sent_at.set(worker.timers.now());
     let has_left = || body.has_left();
     response_head(wait, reading, response, client, &has_left).await?;

@@ -23,7 +23,7 @@ use http::{Request, Uri};
 use crate::base::Ms;
 use crate::observe::FailReason;
 use crate::proxy::balance;
-use crate::proxy::forward::attempt::{Attempt, Done, Failure, UNASKED, Wait};
+use crate::proxy::forward::attempt::{Attempt, Done, Failure, UNASKED, Wait, is_sent};
 use crate::proxy::forward::body::{BodyError, BodySource, PumpError, pump};
 use crate::proxy::forward::body_http2::{H2Sink, H2Source};
 use crate::proxy::forward::connection::{Ending, Far, FarStream, Responder};
@@ -321,14 +321,7 @@ async fn stream_both(
             }
         }
     };
-    let whole = match uploaded {
-        Ok(()) => true,
-        Err(PumpError::Source(error)) => return Err(Failure::Client(error)),
-        Err(PumpError::Sink(BodyError::GaveUp(GaveUp::Overdue))) => return Err(Failure::Overdue),
-        Err(PumpError::Sink(BodyError::GaveUp(_))) => return Err(Failure::ResponseTimeout),
-        // The instance takes no more: it has answered, or is gone, which the stream will tell.
-        Err(PumpError::Sink(_)) => false,
-    };
+    let whole = is_sent(uploaded)?;
     wait.sent_at.set(attempt.worker().timers.now());
     let has_left = || body.has_left();
     let stream = response_head(wait, coming, response, client, &has_left).await?;

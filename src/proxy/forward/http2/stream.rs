@@ -23,7 +23,6 @@ use crate::proxy::forward::http2::socket::{Running, Shared};
 use crate::proxy::forward::respond::{self, Answer};
 use crate::proxy::forward::tell::tell;
 use crate::proxy::forward::tunnel_http2::{self, Near};
-use crate::proxy::patience::Patience;
 use crate::proxy::rewrite::{Facts, UNCHANGED};
 use crate::proxy::scratch::Scratch;
 use crate::proxy::timer::Timer;
@@ -78,10 +77,7 @@ pub async fn serve_stream(running: Running, (request, respond): Incoming) {
         }
         return;
     }
-    let pause = visit.view.listener.timeouts.body;
-    let patience = Patience::new(body_timer, pause, Ms::NEVER)
-        .with_rate(limits.body_rate)
-        .but_not_while(&connection.answered);
+    let patience = connection.upload_patience();
     let has_left = || has_left(&respond);
     let mut body = H2Source::new(&mut recv, head.body, patience)
         .from_client_of(&visit.view.listener)
@@ -295,10 +291,7 @@ impl H2Responder<'_> {
         body: BodyLength,
         overdue_at: Ms,
     ) -> H2Sink<'_> {
-        let Connection { listener, timer, .. } = self.connection;
-        let listener = &listener.listener;
-        let patience = Patience::new(timer, listener.timeouts.body, overdue_at)
-            .with_rate(listener.limits.body_rate);
+        let patience = self.connection.download_patience(overdue_at);
         H2Sink::new(send, body, patience).counted(self.counter())
     }
 }
