@@ -66,11 +66,12 @@ fn a_step_is_met_at_once_and_given_back_slowly_without_a_failed_request() {
     });
     let tally = load.finish();
 
+    // One that was ejected in the rush is replaced in another zone, and that is evened out then.
     eventually("the pool is back at its minimum", Duration::from_secs(60), || {
         let instances = daemon.instances("web");
-        (instances.len() == 3 && daemon.eligible("web") == 3).then_some(())
+        let is_least = instances.len() == 3 && daemon.eligible("web") == 3;
+        (is_least && zones(&daemon) == [1, 1, 1]).then_some(())
     });
-    assert_eq!(zones(&daemon), [1, 1, 1]);
     assert_eq!(tally.failed, 0, "{:?}", tally.failures);
     assert!(tally.ok > 1_000, "{tally:?}");
 
