@@ -130,8 +130,8 @@ impl<S: Supply> Hold<S> {
                 }
             }
             let waiter = Waiter { wish, waker: None };
-            let queue = counter.supply.queue();
-            let (rank, shed) = counter.line.join(claim, waiter, &queue).ok_or(Turned::Full)?;
+            let (queue, now) = (counter.supply.queue(), counter.supply.now());
+            let (rank, shed) = counter.line.join(claim, waiter, &queue, now).ok_or(Turned::Full)?;
             for (rank, waiter) in shed {
                 counter.call(rank, waiter, Err(Turned::Full));
             }
@@ -254,8 +254,10 @@ impl<S: Supply> Future for Place<'_, S> {
 impl<S: Supply> Drop for Place<'_, S> {
     fn drop(&mut self) {
         let Some(rank) = self.rank else { return };
-        let (called, left) =
-            self.hold.locked(|counter| (counter.called.remove(&rank), counter.line.leave(rank)));
+        let (called, left) = self.hold.locked(|counter| {
+            let now = counter.supply.now();
+            (counter.called.remove(&rank), counter.line.give_up(rank, now))
+        });
         // What its wish and its waker hold is given up outside of the lock.
         drop(left);
         if let Some(Ok(good)) = called {

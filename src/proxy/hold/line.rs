@@ -1,11 +1,14 @@
 //! Who waits, in which order, and who has to go when there is no room. Pure.
 //!
 //! - The higher priority goes first; within one, whoever came first, or last where that is asked for.
+//! - The last goes first only where waiting is in vain for some anyway. A line that is worked off in time,
+//!   however long, loses nobody who came early to those who came late.
 //! - Nobody goes for one of its own priority: a full line sheds the newest of the lowest priority, and
 //!   only as many as it takes. If those do not make room, nobody goes, and who comes is turned away.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
+use std::time::Duration;
 
 use crate::base::Ms;
 use crate::model::{Order, Priority, Queue};
@@ -28,21 +31,34 @@ pub struct Claim {
     pub picky: bool,
 }
 
+/// Somebody who waits.
+#[derive(Debug)]
+struct Member<W> {
+    claim: Claim,
+    /// When it came.
+    came: Ms,
+    waiter: W,
+}
+
 /// Those who wait, each with what is to be known of it.
 #[derive(Debug)]
 pub struct Line<W> {
-    waiting: BTreeMap<Rank, (Claim, W)>,
+    waiting: BTreeMap<Rank, Member<W>>,
     bytes: u64,
     picky: usize,
     /// How many ever came.
     came: u64,
     /// Since when somebody always waited although some were served.
     served_since: Option<Ms>,
+    /// The longest that anybody waited before it gave up, since nobody waited.
+    in_vain: Duration,
 }
 
 impl<W> Default for Line<W> {
     fn default() -> Self {
-        Self { waiting: BTreeMap::new(), bytes: 0, picky: 0, came: 0, served_since: None }
+        let waiting = BTreeMap::new();
+        let in_vain = Duration::ZERO;
+        Self { waiting, bytes: 0, picky: 0, came: 0, served_since: None, in_vain }
     }
 }
 
@@ -69,15 +85,16 @@ impl<W> Line<W> {
         claim: Claim,
         waiter: W,
         queue: &Queue,
+        now: Ms,
     ) -> Option<(Rank, Vec<(Rank, W)>)> {
         let last_of_own = Rank { priority: claim.priority, number: u64::MAX };
         let mut lower = self.waiting.range((Excluded(last_of_own), Unbounded)).rev();
         let (mut count, mut bytes) = (self.waiting.len(), self.bytes);
         let mut cut = None;
         while count >= queue.max as usize || bytes.saturating_add(claim.bytes) > queue.bytes {
-            let (rank, (shed, _)) = lower.next()?;
+            let (rank, shed) = lower.next()?;
             count -= 1;
-            bytes -= shed.bytes;
+            bytes -= shed.claim.bytes;
             cut = Some(*rank);
         }
         let mut shed = Vec::new();
@@ -90,19 +107,27 @@ impl<W> Line<W> {
         self.came += 1;
         self.bytes += claim.bytes;
         self.picky += usize::from(claim.picky);
-        self.waiting.insert(rank, (claim, waiter));
+        self.waiting.insert(rank, Member { claim, came: now, waiter });
         Some((rank, shed))
     }
 
-    /// Somebody leaves, for whatever reason but to be served.
+    /// Somebody has to leave, or gets what it came for.
     pub fn leave(&mut self, rank: Rank) -> Option<W> {
-        let (claim, waiter) = self.waiting.remove(&rank)?;
-        self.bytes -= claim.bytes;
-        self.picky -= usize::from(claim.picky);
+        let member = self.waiting.remove(&rank)?;
+        self.bytes -= member.claim.bytes;
+        self.picky -= usize::from(member.claim.picky);
         if self.waiting.is_empty() {
             self.served_since = None;
+            self.in_vain = Duration::ZERO;
         }
-        Some(waiter)
+        Some(member.waiter)
+    }
+
+    /// Somebody leaves by itself: its time is over, or its client is gone.
+    pub fn give_up(&mut self, rank: Rank, now: Ms) -> Option<W> {
+        let waited = now.since(self.waiting.get(&rank)?.came);
+        self.in_vain = self.in_vain.max(waited);
+        self.leave(rank)
     }
 
     /// Somebody leaves because it is served.
@@ -114,10 +139,12 @@ impl<W> Line<W> {
         Some(served)
     }
 
-    /// Whether somebody has always waited for as long as one may wait at most, although some were served:
-    /// that is no burst that is worked off.
+    /// Whether somebody has always waited for as long as one may wait at most, although some were served,
+    /// and somebody has waited half as long in vain: that is no burst that is worked off, and not for
+    /// all of them is it worked off in time.
     pub fn is_overloaded(&self, queue: &Queue, now: Ms) -> bool {
-        self.served_since.is_some_and(|since| now.since(since) >= queue.timeout)
+        let since_empty = self.served_since.is_some_and(|since| now.since(since) >= queue.timeout);
+        since_empty && self.in_vain >= queue.timeout / 2
     }
 
     /// Whether the last to come is the next to be served.
@@ -141,17 +168,17 @@ impl<W> Line<W> {
             let after = passed.map_or(Unbounded, Excluded);
             self.waiting.range((after, Unbounded)).next()
         };
-        found.map(|(rank, (claim, waiter))| (*rank, claim.picky, waiter))
+        found.map(|(rank, member)| (*rank, member.claim.picky, &member.waiter))
     }
 
     /// Somebody who waits.
     pub fn get_mut(&mut self, rank: Rank) -> Option<&mut W> {
-        self.waiting.get_mut(&rank).map(|(_, waiter)| waiter)
+        self.waiting.get_mut(&rank).map(|member| &mut member.waiter)
     }
 
     /// Everyone, in the order of their ranks.
     pub fn iter(&self) -> impl Iterator<Item = (Rank, &W)> {
-        self.waiting.iter().map(|(rank, (_, waiter))| (*rank, waiter))
+        self.waiting.iter().map(|(rank, member)| (*rank, &member.waiter))
     }
 }
 

@@ -1,11 +1,9 @@
-//! What each order makes of an overload: a pool that takes 100 requests a second (ten slots, 100 ms
-//! each) is offered 150 for a minute, by clients that wait 2 to 5 s. Virtual time, so the figures in
-//! `docs/traffic.md` are those of this test: `cargo test overload -- --nocapture`.
+//! What each order makes of an overload, of requests that take 100 ms each. Virtual time, so the figures
+//! in `docs/traffic.md` are those of these tests: `cargo test overload -- --nocapture`.
 
 use super::*;
 use crate::base::Entropy;
 
-const SLOTS: usize = 10;
 const SERVICE_MS: u64 = 100;
 /// How long it takes at most to see that a client has left.
 const LOOK_MS: u64 = 250;
@@ -18,6 +16,17 @@ enum Policy {
     Adaptive,
     /// First come, first served, and under overload who has waited for long is shed: controlled delay.
     Shedding,
+}
+
+/// A pool and those who come to it, at each time in milliseconds.
+struct Scene<'a> {
+    /// Requests that come in a second.
+    rate: &'a dyn Fn(u64) -> f64,
+    /// Requests that the pool serves at a time.
+    slots: &'a dyn Fn(u64) -> usize,
+    until_ms: u64,
+    /// How long clients wait, from and to.
+    patience_ms: (u64, u64),
 }
 
 #[derive(Clone, Copy)]
@@ -41,9 +50,8 @@ impl Outcome {
     }
 }
 
-/// Runs until nobody waits. `rate` is the requests a second that come at a time in milliseconds, `opens_ms`
-/// when the pool has its instances.
-fn run(policy: Policy, rate: impl Fn(u64) -> f64, until_ms: u64, opens_ms: u64) -> Outcome {
+/// Runs until nobody waits.
+fn run(policy: Policy, scene: &Scene<'_>) -> Outcome {
     let order = if policy == Policy::Adaptive { Order::Adaptive } else { Order::Fifo };
     let queue = Queue { order, ..Queue::default() };
     let mut entropy = Entropy::seeded(7);
@@ -51,24 +59,25 @@ fn run(policy: Policy, rate: impl Fn(u64) -> f64, until_ms: u64, opens_ms: u64) 
     let mut busy: Vec<u64> = Vec::new();
     let mut leaving: BTreeMap<u64, Vec<Rank>> = BTreeMap::new();
     let mut outcome = Outcome::default();
-    for now in 0..until_ms + 10_000 {
+    for now in 0..scene.until_ms + 10_000 {
         busy.retain(|until| *until > now);
         for rank in leaving.remove(&now).unwrap_or_default() {
-            line.leave(rank);
+            line.give_up(rank, Ms(now));
         }
-        let chance = if now < until_ms { rate(now) / 1_000.0 } else { 0.0 };
+        let chance = if now < scene.until_ms { (scene.rate)(now) / 1_000.0 } else { 0.0 };
         if (entropy.below(1 << 30) as f64) < chance * f64::from(1 << 30) {
             outcome.offered += 1;
-            let leaves_ms = now + 2_000 + entropy.below(3_000) as u64;
+            let (shortest, longest) = scene.patience_ms;
+            let leaves_ms = now + shortest + entropy.below((longest - shortest) as usize) as u64;
             let claim = Claim::default();
             let client = Client { came_ms: now, leaves_ms };
-            if let Some((rank, _)) = line.join(claim, client, &queue) {
+            if let Some((rank, _)) = line.join(claim, client, &queue, Ms(now)) {
                 let seen = now + (leaves_ms - now).div_ceil(LOOK_MS) * LOOK_MS;
                 let timeout = now + queue.timeout.as_millis() as u64;
                 leaving.entry(seen.min(timeout)).or_default().push(rank);
             }
         }
-        while busy.len() < SLOTS && now >= opens_ms {
+        while busy.len() < (scene.slots)(now) {
             let newest_first = line.is_newest_first(&queue, Ms(now));
             let Some((rank, _, client)) = line.next(None, newest_first) else { break };
             let (client, overloaded) = (*client, line.is_overloaded(&queue, Ms(now)));
@@ -90,23 +99,29 @@ fn run(policy: Policy, rate: impl Fn(u64) -> f64, until_ms: u64, opens_ms: u64) 
     outcome
 }
 
+/// What first come, first served, the adaptive order and controlled delay make of a scene.
+fn compare(what: &str, scene: &Scene<'_>) -> [Outcome; 3] {
+    [Policy::Fifo, Policy::Adaptive, Policy::Shedding].map(|policy| {
+        let outcome = run(policy, scene);
+        println!(
+            "{what}, {policy:?}: {} offered, {} in time, {} wasted, wait p50 {} ms, p90 {} ms, p99 {} ms",
+            outcome.offered,
+            outcome.waits_ms.len(),
+            outcome.wasted,
+            outcome.wait_ms(0.5),
+            outcome.wait_ms(0.9),
+            outcome.wait_ms(0.99),
+        );
+        outcome
+    })
+}
+
 #[test]
 fn overload_is_served_as_fast_and_the_served_wait_less() {
-    let [fifo, adaptive, shedding] =
-        [Policy::Fifo, Policy::Adaptive, Policy::Shedding].map(|policy| {
-            let outcome = run(policy, |_| 150.0, 60_000, 0);
-            println!(
-                "overload, {policy:?}: {} offered, {} in time ({:.1}/s), {} wasted, wait p50 {} ms, p90 {} ms, p99 {} ms",
-                outcome.offered,
-                outcome.waits_ms.len(),
-                outcome.waits_ms.len() as f64 / 60.0,
-                outcome.wasted,
-                outcome.wait_ms(0.5),
-                outcome.wait_ms(0.9),
-                outcome.wait_ms(0.99),
-            );
-            outcome
-        });
+    let [fifo, adaptive, shedding] = compare(
+        "half too much for a minute",
+        &Scene { rate: &|_| 150.0, slots: &|_| 10, until_ms: 60_000, patience_ms: (2_000, 5_000) },
+    );
     assert!(adaptive.waits_ms.len() > fifo.waits_ms.len());
     assert!(adaptive.wait_ms(0.5) < 100 && fifo.wait_ms(0.5) > 2_000);
     // What is shed early leaves no more for those who are served.
@@ -118,18 +133,32 @@ fn a_burst_is_worked_off_by_each() {
     // 300 a second for a second, then 50; and the same at a pool that has no instance at first.
     let burst = |now: u64| if now < 1_000 { 300.0 } else { 50.0 };
     for (what, opens_ms) in [("burst", 0), ("from zero", 1_500)] {
-        let [fifo, adaptive] = [Policy::Fifo, Policy::Adaptive].map(|policy| {
-            let outcome = run(policy, burst, 20_000, opens_ms);
-            println!(
-                "{what}, {policy:?}: {} offered, {} in time, {} wasted, wait p50 {} ms, p99 {} ms",
-                outcome.offered,
-                outcome.waits_ms.len(),
-                outcome.wasted,
-                outcome.wait_ms(0.5),
-                outcome.wait_ms(0.99),
-            );
-            outcome
-        });
+        let [fifo, adaptive, _] = compare(
+            what,
+            &Scene {
+                rate: &burst,
+                slots: &|now| if now < opens_ms { 0 } else { 10 },
+                until_ms: 20_000,
+                patience_ms: (2_000, 5_000),
+            },
+        );
         assert!(adaptive.waits_ms.len() * 100 >= fifo.waits_ms.len() * 98, "{what}");
     }
+}
+
+#[test]
+fn who_came_early_is_not_lost_in_an_overload_that_is_worked_off_in_time() {
+    // A third of what serves 60 at a time is gone for 15 s, at 80 % of what it takes.
+    let [fifo, adaptive, _] = compare(
+        "a zone lost",
+        &Scene {
+            rate: &|_| 480.0,
+            slots: &|now| if (10_000..25_000).contains(&now) { 40 } else { 60 },
+            until_ms: 50_000,
+            patience_ms: (10_000, 10_001),
+        },
+    );
+    assert_eq!(adaptive.waits_ms, fifo.waits_ms);
+    // What the queue has no room for, of 1,200 too many.
+    assert!(adaptive.offered - adaptive.waits_ms.len() < 400);
 }

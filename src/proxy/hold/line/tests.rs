@@ -34,7 +34,7 @@ fn the_higher_goes_first_then_the_first_or_the_last_to_come() {
     ] {
         let mut line = Line::default();
         for (who, priority) in came.iter().enumerate() {
-            line.join(claim(*priority, 1), who, &ROOM).expect("there is room");
+            line.join(claim(*priority, 1), who, &ROOM, Ms(0)).expect("there is room");
         }
         assert_eq!(served(&line, false), oldest_first, "{came:?}");
         assert_eq!(served(&line, true), newest_first, "{came:?}");
@@ -62,37 +62,54 @@ fn who_comes_to_a_full_line_is_turned_away_unless_lesser_ones_make_room() {
     ] {
         let mut line = Line::default();
         for (who, (priority, bytes)) in waiting.iter().enumerate() {
-            line.join(claim(*priority, *bytes), who, &ROOM).expect("there is room");
+            line.join(claim(*priority, *bytes), who, &ROOM, Ms(0)).expect("there is room");
         }
-        let joined = line.join(claim(comes.0, comes.1), 9, &ROOM);
+        let joined = line.join(claim(comes.0, comes.1), 9, &ROOM, Ms(0));
         let shed = joined.map(|(_, shed)| shed.into_iter().map(|(_, who)| who).collect::<Vec<_>>());
         assert_eq!(shed, expected, "{waiting:?} {comes:?}");
         let left = waiting.len() - expected.as_ref().map_or(0, Vec::len);
         assert_eq!(line.len(), left + usize::from(expected.is_some()), "{waiting:?} {comes:?}");
     }
     let none = Queue { max: 0, ..ROOM };
-    assert!(Line::default().join(claim(High, 0), (), &none).is_none(), "0 turns waiting off");
+    assert!(
+        Line::default().join(claim(High, 0), (), &none, Ms(0)).is_none(),
+        "0 turns waiting off"
+    );
 }
 
 #[test]
-fn overload_is_a_line_that_does_not_get_empty_although_some_are_served() {
-    let mut line = Line::default();
-    let join =
-        |line: &mut Line<()>| line.join(claim(Priority::Normal, 1), (), &ROOM).expect("room").0;
-    let (one, two) = (join(&mut line), join(&mut line));
+fn overload_is_a_line_that_does_not_get_empty_and_in_which_some_wait_in_vain() {
+    let join = |line: &mut Line<()>, now| {
+        line.join(claim(Priority::Normal, 1), (), &ROOM, Ms(now)).expect("room").0
+    };
     let fifo = Queue { order: Order::Fifo, ..ROOM };
+    let mut line = Line::default();
+    let [one, two, three, four] = [0, 0, 0, 60_000].map(|now| join(&mut line, now));
     // As long as nobody is served there is nothing to be overloaded.
+    line.give_up(one, Ms(5_000));
     assert!(!line.is_overloaded(&ROOM, Ms(60_000)));
-    line.serve(one, Ms(60_000));
+    line.serve(two, Ms(60_000));
     assert!(!line.is_newest_first(&ROOM, Ms(64_999)));
     assert!(line.is_newest_first(&ROOM, Ms(65_000)));
     assert!(!line.is_newest_first(&fifo, Ms(65_000)));
-    let three = join(&mut line);
-    line.leave(two);
+    line.leave(three);
     assert!(line.is_overloaded(&ROOM, Ms(65_000)));
-    line.serve(three, Ms(65_000));
-    join(&mut line);
-    assert!(!line.is_overloaded(&ROOM, Ms(90_000)), "it was empty");
+    line.serve(four, Ms(65_000));
+    // It was empty: neither counts any more.
+    let [one, two] = [70_000; 2].map(|now| join(&mut line, now));
+    line.serve(one, Ms(70_000));
+    assert!(!line.is_overloaded(&ROOM, Ms(90_000)));
+    // Who leaves soon says nothing about the line, and who is shed waited for others.
+    for (waited, gives_up, overloaded) in
+        [(2_499, true, false), (2_500, false, false), (2_500, true, true)]
+    {
+        let leaver = join(&mut line, 90_000);
+        let now = Ms(90_000 + waited);
+        let left = if gives_up { line.give_up(leaver, now) } else { line.leave(leaver) };
+        assert_eq!(left, Some(()));
+        assert_eq!(line.is_overloaded(&ROOM, now), overloaded, "{waited} {gives_up}");
+    }
+    line.leave(two);
 }
 
 fn priority() -> impl Strategy<Value = Priority> {
@@ -124,7 +141,7 @@ proptest! {
             match event {
                 Event::Join(priority, bytes, picky) => {
                     let claim = Claim { priority, bytes, picky };
-                    let joined = line.join(claim, (), &ROOM);
+                    let joined = line.join(claim, (), &ROOM, Ms(0));
                     let fits = |list: &[(Rank, Claim)]| {
                         list.len() < 4
                             && list.iter().map(|(_, c)| c.bytes).sum::<u64>() + bytes <= 100
