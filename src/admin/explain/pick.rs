@@ -96,19 +96,30 @@ fn choice(balance: Balance, here: &[&Seen<'_>]) -> String {
         Balance::LeastRequest | Balance::PeakEwma => {
             let score = |seen: &Seen<'_>| score(balance, seen.row).unwrap_or(f64::MAX);
             let least = here.iter().map(|seen| score(seen)).fold(f64::MAX, f64::min);
+            let is_best = |seen: &&&Seen<'_>| score(seen) <= least;
+            let is_idle = |seen: &&&Seen<'_>| seen.row.instance.vitals.in_flight() == 0;
+            // Of those that have nothing to do none is better than another.
+            let idle = balance == Balance::LeastRequest
+                && here.iter().any(|seen| is_best(&seen) && is_idle(&seen));
             let best: Vec<&str> = here
                 .iter()
-                .filter(|seen| score(seen) <= least)
+                .filter(|seen| if idle { is_idle(seen) } else { is_best(seen) })
                 .map(|seen| seen.row.instance.id.as_str())
                 .collect();
-            let whom = match best.as_slice() {
-                [one] => format!("{one} has the least score of {count}, {least:.3}"),
-                _ => format!("{} of {count} have the least score, {least:.3}", best.len()),
+            let have = match idle {
+                true => "have nothing in flight, by weight".to_owned(),
+                false => format!("have the least score, {least:.3}"),
             };
             match (count <= SCAN_UP_TO, best.as_slice()) {
                 (true, [one]) => format!("{one}, which has the least score of {count}, {least:.3}"),
-                (true, best) => format!("{}, which have the least score, {least:.3}", either(best)),
-                (false, _) => format!("the lesser score of two drawn among {count} ({whom})"),
+                (true, best) => format!("{}, which {have}", either(best)),
+                (false, [one]) => format!(
+                    "the lesser score of two drawn among {count} ({one} has the least score of {count}, {least:.3})"
+                ),
+                (false, best) => format!(
+                    "the lesser score of two drawn among {count} ({} of {count} {have})",
+                    best.len()
+                ),
             }
         }
     }

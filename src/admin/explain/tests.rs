@@ -88,7 +88,7 @@ fn weight_and_ramp_make_shares_and_scores() {
     assert_eq!(shares(&told), [0.667, 0.111, 0.222]);
     let scores: Vec<f64> = told.instances.iter().filter_map(|one| one.score).collect();
     assert_eq!(scores, [1.0 / 3.0, 4.0, 1.0]);
-    assert_eq!(told.next, "goes to heavy, which has the least score of 3, 0.333");
+    assert_eq!(told.next, "goes to heavy or plain, which have nothing in flight, by weight");
     assert_eq!(told.zones[0].capacity, Some(15.0), "a half counts as a half");
 }
 
@@ -103,7 +103,7 @@ fn tiers_divide_traffic_and_empty_ones_pass_it_on() {
     assert_eq!(told.instances[3].why, "its zone is in no tier");
     assert_eq!(
         told.next,
-        "goes to 80% in a: a1 or a2, which have the least score, 1.000; 20% in b: b1, the only candidate"
+        "goes to 80% in a: a1 or a2, which have nothing in flight, by weight; 20% in b: b1, the only candidate"
     );
     // One that is above its share leaves its tier to the other.
     let _busy = busy(&row.instances[0], 8);
@@ -156,7 +156,7 @@ fn the_next_request_is_told_in_words() {
     assert_eq!(told.client.as_deref(), Some("127.0.0.1"));
     assert_eq!(
         told.next,
-        "goes to x or y, which have the least score, 1.000 (least-request does not look at the client)"
+        "goes to x or y, which have nothing in flight, by weight (least-request does not look at the client)"
     );
     let _busy: Vec<_> = two.instances.iter().map(|row| busy(row, 10)).collect();
     assert_eq!(

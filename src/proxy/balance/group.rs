@@ -248,7 +248,9 @@ impl Group {
                 // Starting anywhere spreads ties evenly.
                 let start = hand.entropy.below(count);
                 let order = (0..count).map(|step| (start + step) % count);
-                let best = order.reduce(|best, next| self.better(best, next, ask));
+                let best = self.best(order, ask, hand.entropy, |member| {
+                    u64::from(member.weight) * u64::from(member.vitals.ramp())
+                });
                 offer(best.unwrap_or(start), true, hand)
             }
             // Of two distinct draws (Mitzenmacher, 2001).
@@ -256,7 +258,9 @@ impl Group {
                 let one = self.draw(hand.entropy, |chance| chance.below(count));
                 let rest = |chance: &mut Entropy| (one + 1 + chance.below(count - 1)) % count;
                 let other = self.draw(hand.entropy, rest);
-                offer(self.better(one, other, ask), true, hand)
+                let weight = |member: &Instance| u64::from(member.weight);
+                let best = self.best([one, other].into_iter(), ask, hand.entropy, weight);
+                offer(best.unwrap_or(one), true, hand)
             }),
             Way::Maglev(table) => {
                 let seats = (0..WALK as u64).map(|n| table.get(nth(ask.hash, n)));
@@ -366,6 +370,36 @@ impl Group {
     fn is_in(&self, index: usize, place: impl FnOnce() -> u32) -> bool {
         let ramp = self.members[index].vitals.ramp();
         ramp >= FULL || place() < ramp
+    }
+
+    /// The best of some: the one with the least load of those that the request may go to.
+    ///
+    /// For least-request, one that has nothing to do is as good as another, and each is taken as often
+    /// as its part says. By load, the lighter and the colder would get nothing at all for as long as
+    /// there is little to do, and nothing warms up that is asked nothing.
+    fn best(
+        &self,
+        some: impl Iterator<Item = usize> + Clone,
+        ask: &Ask<'_>,
+        entropy: &mut Entropy,
+        part: impl Fn(&Instance) -> u64,
+    ) -> Option<usize> {
+        let best = some.clone().reduce(|one, other| self.better(one, other, ask))?;
+        let idle = |index: &usize| self.members[*index].vitals.in_flight() == 0;
+        if !matches!(self.way, Way::LeastRequest) || !idle(&best) {
+            return Some(best);
+        }
+        let fits = |index: usize| self.fits(index, ask, Terms::Strict, f64::INFINITY);
+        let best_fits = fits(best);
+        let (mut all, mut chosen) = (0, best);
+        for index in some.filter(idle).filter(|index| fits(*index) == best_fits) {
+            let part = part(&self.members[index]);
+            all += part;
+            if (entropy.below(all as usize) as u64) < part {
+                chosen = index;
+            }
+        }
+        Some(chosen)
     }
 
     /// The better of two: one that the request may go to, and then the one with less load.

@@ -7,6 +7,7 @@ use super::super::turn::{alternate_zones, gcd, smooth_turn};
 use super::*;
 use crate::base::{Ms, ZoneId};
 use crate::model::cost::FAILURE;
+use crate::model::instance::FULL;
 
 #[test]
 fn round_robin_follows_weights_exactly_and_alternates_zones() {
@@ -34,6 +35,41 @@ fn least_request_prefers_the_idle() {
         let _busy = hold(&members[0], 10);
         let it = picker(Balance::LeastRequest, Limit::Unlimited, &members);
         assert_eq!(Hand::new(9).count(&it, 1000).get("i0"), None, "{count} instances");
+    }
+}
+
+#[test]
+fn those_that_have_nothing_to_do_are_taken_by_weight() {
+    // Weights and ramps, and the part of 40,000 that the first gets, one request after the other.
+    for (weights, ramp, expected) in [
+        (vec![1, 1], FULL, 0.5),
+        (vec![1, 3], FULL, 0.25),
+        (vec![3, 1, 1, 1], FULL, 0.5),
+        (vec![1, 1], 102, 0.1 / 1.1),
+        (vec![2, 1, 1, 1], 512, 0.25),
+        // Drawn in two of eight cases, and then preferred in three of four.
+        (vec![3, 1, 1, 1, 1, 1, 1, 1], FULL, 0.1875),
+        (vec![1; 8], 102, 0.1 / 7.1),
+        (vec![1; 8], 1, 0.001 / 7.001),
+    ] {
+        let zones: Vec<(&str, u32)> = weights.iter().map(|weight| ("a", *weight)).collect();
+        let members = instances(&zones);
+        members[0].vitals.set_ramp(ramp);
+        let it = picker(Balance::LeastRequest, Limit::Unlimited, &members);
+        let seen = Hand::new(11).count(&it, 40_000);
+        let part = seen.get("i0").copied().unwrap_or(0) as f64 / 40_000.0;
+        assert!((part - expected).abs() < 0.012, "{weights:?} at {ramp}: {part}, not {expected}");
+        assert!(part > 0.0, "{weights:?} at {ramp}: none at all");
+    }
+    // A busy one is not as good, and who may not be asked is not looked at.
+    let members = instances(&[("a", 1), ("a", 1), ("b", 1), ("a", 1)]);
+    let it = picker(Balance::LeastRequest, Limit::Unlimited, &members);
+    let _busy = hold(&members[0], 1);
+    let (tried, avoid) = ([members[1].vitals.serial], ZoneId::new("b"));
+    let ask = Ask { tried: &tried, avoid: Some(&avoid), ..Ask::default() };
+    let mut hand = Hand::new(3);
+    for _ in 0..100 {
+        assert_eq!(hand.name(&it, &ask), "i3");
     }
 }
 
