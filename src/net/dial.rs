@@ -72,7 +72,12 @@ mod tests {
     #[tokio::test]
     async fn connections_come_from_the_source_and_have_the_options() {
         for (own, source) in [("127.0.0.1", "127.0.0.9"), ("::1", "::1")] {
-            let listener = TcpListener::bind((ip(own), 0)).expect("a socket");
+            let listener = match TcpListener::bind((ip(own), 0)) {
+                Ok(listener) => listener,
+                // Not every machine has IPv6.
+                Err(_) if own == "::1" => continue,
+                Err(error) => panic!("no socket: {error}"),
+            };
             let options = SocketOptions {
                 keepalive: Some(Duration::from_secs(7)),
                 user_timeout: Some(Duration::from_secs(9)),

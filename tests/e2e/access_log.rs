@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -144,9 +145,11 @@ fn failures_waits_and_tries_are_told() {
 
 #[test]
 fn a_request_that_waited_says_so_and_for_how_long() {
-    let slow = Origin::start(|peer| {
+    let (go, may_go) = mpsc::channel();
+    let may_go = Mutex::new(may_go);
+    let slow = Origin::start(move |peer| {
         while peer.request().is_some() {
-            std::thread::sleep(Duration::from_millis(300));
+            let _ = may_go.lock().expect("whole").recv_timeout(SOON);
             if peer.stream.write_all(OK).is_err() {
                 return;
             }
@@ -154,9 +157,21 @@ fn a_request_that_waited_says_so_and_for_how_long() {
     });
     let (daemon, web, _) = logging("access = \"access.json\"", slow.address, "max_in_flight = 1");
     let get = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-    let other = std::thread::spawn(move || exchange(web, get));
-    assert!(exchange(web, get).contains("200 OK"));
-    assert!(other.join().expect("a thread").contains("200 OK"));
+    let ask = || std::thread::spawn(move || exchange(web, get));
+    let first = ask();
+    eventually("it is under way", SOON, || {
+        (daemon.metric("tidegate_instance_in_flight", "") == 1.0).then_some(())
+    });
+    let second = ask();
+    eventually("it waits", SOON, || {
+        (daemon.metric("tidegate_queue_depth", "pool=\"web\"") == 1.0).then_some(())
+    });
+    // So long at least.
+    std::thread::sleep(Duration::from_millis(50));
+    for client in [first, second] {
+        go.send(()).expect("the instance waits");
+        assert!(client.join().expect("a thread").contains("200 OK"));
+    }
     let told = so_many(&daemon, "access.json", 2);
     let waited = told.iter().find(|line| line["pick"] == "waited").expect("one waited");
     let ms = waited["wait_ms"].as_f64().expect("a time");

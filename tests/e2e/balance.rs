@@ -173,7 +173,8 @@ fn peak_ewma_leaves_an_instance_alone_that_fails_at_once() {
     };
     let (learns, does_not) = (failed_of("peak-ewma"), failed_of("least-request"));
     assert!(learns <= 2, "{learns} of {REQUESTS}");
-    assert!(does_not >= REQUESTS / 8, "{does_not} of {REQUESTS}");
+    // Each draws one of four alike: a tenth is five deviations below a quarter.
+    assert!(does_not >= REQUESTS / 10, "{does_not} of {REQUESTS}");
 }
 
 #[test]

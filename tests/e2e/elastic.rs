@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::daemon::{Daemon, eventually, free_address, free_port, signal_all, talk};
+use crate::daemon::{Daemon, eventually, free_address, free_port, signal_all};
 use crate::load::Load;
 
 /// A pool that may be empty, of instances that take 3 s to boot.
@@ -28,9 +28,17 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 /// Sends `count` requests at once; how many were answered 200.
 fn all_at_once(bind: SocketAddr, count: usize) -> usize {
-    let ask = || std::thread::spawn(move || talk(bind, REQUEST));
-    let clients: Vec<_> = (0..count).map(|_| ask()).collect();
-    let answers = clients.into_iter().filter_map(|client| client.join().expect("a thread"));
+    let ask = move || {
+        let mut client = TcpStream::connect(bind).expect("it listens");
+        // Longer than anybody waits in the queue.
+        client.set_read_timeout(Some(Duration::from_secs(40))).expect("a time");
+        client.write_all(REQUEST).expect("sent");
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).expect("an answer");
+        answer
+    };
+    let clients: Vec<_> = (0..count).map(|_| std::thread::spawn(ask)).collect();
+    let answers = clients.into_iter().map(|client| client.join().expect("a thread"));
     answers.filter(|answer| answer.starts_with(b"HTTP/1.1 200")).count()
 }
 

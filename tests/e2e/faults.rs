@@ -111,7 +111,7 @@ fn a_missing_command_is_explained_and_costs_no_traffic() {
     });
     // More than three can carry, less than they can serve: growth is wanted and fails.
     load.set_rate(150);
-    eventually("the failure is told", SOON, || {
+    eventually("the failure is told", Duration::from_secs(20), || {
         daemon.log().contains("/no/such/program").then_some(())
     });
     let outcomes = "operation=\"launch\",outcome=\"rejected\"";

@@ -2,10 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::daemon::{Daemon, eventually, free_address, talk};
 use crate::origin::Origin;
+
+const SOON: Duration = Duration::from_secs(10);
 
 /// A daemon with one HTTP listener before the given instances, unprobed and not waited for long.
 pub fn proxy(instances: &[SocketAddr], more: &str) -> (Daemon, SocketAddr) {
@@ -226,14 +229,21 @@ fn the_instance_says_whether_it_wants_the_body() {
         let _ = peer.stream.write_all(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n");
     });
     let (_daemon, bind) = proxy(&[refusing.address], "");
-    let (_stream, answer) = expect_continue(bind);
+    let began = Instant::now();
+    let (mut stream, mut answer) = expect_continue(bind);
+    // A client is invited after a second for an instance that was not heard of, which may be the fault
+    // of a busy machine.
+    if answer.starts_with("HTTP/1.1 100 ") && began.elapsed() > Duration::from_millis(800) {
+        answer = head_of(&mut stream);
+    }
     assert!(answer.starts_with("HTTP/1.1 401 No"), "without a byte of the body: {answer}");
 }
 
 #[test]
 fn a_client_that_waits_is_invited_if_the_instance_does_not_say() {
     let origin = Origin::answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-    let (_daemon, bind) = proxy(&[origin.address], "");
+    // The wait for the body begins before the invitation.
+    let (_daemon, bind) = front(&[origin.address], "", "");
     let (mut stream, invitation) = expect_continue(bind);
     assert!(invitation.starts_with("HTTP/1.1 100 "), "{invitation}");
     stream.write_all(b"hello").expect("sent");
@@ -321,47 +331,58 @@ fn slow_clients_and_silent_instances_are_timed_out() {
         std::thread::sleep(Duration::from_secs(20));
     });
     let (daemon, bind) = proxy(&[origin.address], "");
+    // Each of the defaults is ten seconds at least.
+    const IN_TIME: Duration = Duration::from_secs(8);
     let began = Instant::now();
     assert_eq!(status(&exchange(bind, "GET / HTTP/1.1\r\nHo")), "408");
-    assert!(began.elapsed() < Duration::from_secs(3), "head: {:?}", began.elapsed());
+    assert!(began.elapsed() < IN_TIME, "head: {:?}", began.elapsed());
     let began = Instant::now();
     assert_eq!(exchange(bind, ""), "", "an idle connection is closed without a word");
-    assert!(began.elapsed() < Duration::from_secs(3), "idle: {:?}", began.elapsed());
+    assert!(began.elapsed() < IN_TIME, "idle: {:?}", began.elapsed());
     let began = Instant::now();
     assert_eq!(
         status(&exchange(bind, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")),
         "504"
     );
-    assert!(began.elapsed() < Duration::from_secs(5), "response: {:?}", began.elapsed());
+    assert!(began.elapsed() < IN_TIME, "response: {:?}", began.elapsed());
     let began = Instant::now();
     let half = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf";
     assert_eq!(status(&exchange(bind, half)), "408");
-    assert!(began.elapsed() < Duration::from_secs(5), "body: {:?}", began.elapsed());
+    assert!(began.elapsed() < IN_TIME, "body: {:?}", began.elapsed());
     assert_eq!(daemon.metric("tidegate_refused_total", "reason=\"head_timeout\""), 1.0);
 }
 
 #[test]
 fn what_does_not_fit_waits_in_the_queue_and_what_waits_too_long_is_shed() {
-    let origin = Origin::start(|peer| {
+    let (go, may_go) = mpsc::channel();
+    let may_go = Mutex::new(may_go);
+    let origin = Origin::start(move |peer| {
         while peer.request().is_some() {
-            std::thread::sleep(Duration::from_millis(300));
+            let _ = may_go.lock().expect("whole").recv_timeout(SOON);
             let _ = peer.stream.write_all(OK);
         }
     });
-    let (daemon, bind) =
-        proxy(&[origin.address], "max_in_flight = 1\nqueue = { max = 3, timeout = \"700ms\" }");
+    let pool = "max_in_flight = 1\nqueue = { max = 3, timeout = \"3s\" }";
+    let (daemon, bind) = front(&[origin.address], "", pool);
     let get = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let clients: Vec<_> = (0..6).map(|_| std::thread::spawn(move || exchange(bind, get))).collect();
+    let shed_for = |reason: &str| {
+        eventually(reason, SOON, || (daemon.failures(reason) == 2.0).then_some(()));
+        go.send(()).expect("the instance waits");
+    };
+    // One is served and three wait: two are too many. When the first is done one takes its place, which
+    // then has the others wait for too long.
+    shed_for("queue_full");
+    shed_for("queue_timeout");
     let answers: Vec<String> = clients.into_iter().map(|c| c.join().expect("a thread")).collect();
     let ok = answers.iter().filter(|answer| status(answer) == "200").count();
     let shed: Vec<_> = answers.iter().filter(|answer| status(answer) == "503").collect();
-    assert!((3..=4).contains(&ok), "one at once, then one each 300 ms until 700 ms: {answers:?}");
-    assert_eq!(ok + shed.len(), 6);
-    assert!(shed.iter().all(|answer| answer.contains("retry-after: 1")), "{answers:?}");
-    eventually("the queue is empty", Duration::from_secs(2), || {
+    assert_eq!((ok, shed.len()), (2, 4), "{answers:?}");
+    assert!(shed.iter().all(|answer| answer.contains("retry-after: 3")), "{answers:?}");
+    eventually("the queue is empty", SOON, || {
         (daemon.metric("tidegate_queue_depth", "pool=\"web\"") == 0.0).then_some(())
     });
-    assert!(daemon.metric("tidegate_queue_wait_seconds_count", "pool=\"web\"") >= 2.0);
+    assert_eq!(daemon.metric("tidegate_queue_wait_seconds_count", "pool=\"web\""), 3.0);
 }
 
 #[test]

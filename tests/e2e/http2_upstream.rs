@@ -260,14 +260,18 @@ fn an_instance_that_restarts_gracefully_under_load_fails_nothing() {
             })
         })
         .collect();
-    for _ in 0..20 {
-        thread::sleep(Duration::from_millis(50));
+    let made = || one.seen.connections.load(SeqCst) - before;
+    let mut restarts = 0;
+    // On a busy machine a restart may come before anybody is back from the one before it.
+    eventually("twenty restarts, and as many connections for them", 2 * SOON, || {
+        thread::sleep(Duration::from_millis(30));
         one.leave();
-    }
+        restarts += 1;
+        (restarts >= 20 && made() >= 20).then_some(())
+    });
     stop.store(true, SeqCst);
     let served: usize = threads.into_iter().map(|thread| thread.join().expect("all well")).sum();
-    let made = one.seen.connections.load(SeqCst) - before;
-    assert!(made >= 20, "only {made} connections for 20 restarts and {served} requests");
+    assert!(served > 20, "only {served} requests for {restarts} restarts");
     assert_eq!(daemon.metric("tidegate_failures_total", ""), 0.0);
 }
 
@@ -333,7 +337,8 @@ fn a_client_that_takes_nothing_stalls_its_own_stream_alone() {
         assert_eq!(status(&answer), "200");
         (daemon.metric("tidegate_instance_in_flight", "") >= 30.0).then(|| began.elapsed())
     });
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    // Who stalls others does so for half a minute, until it is let go.
+    assert!(took < SOON, "{took:?}");
     for _ in 0..20 {
         let text = "GET /big/300000 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
         let (got, _) = unchunk(&talk(bind, text.as_bytes()).expect("an answer"));
@@ -385,8 +390,10 @@ fn whoever_does_not_speak_http2_is_found_out_before_it_is_asked_anything() {
     let silent_at = silent.local_addr().expect("an address");
     let good = Http2Origin::start();
     let instances = [http1.address, silent_at, good.address];
-    let (daemon, bind) = before(&instances, "timeouts = { connect = \"300ms\" }");
-    for _ in 0..12 {
+    // In turns of three for each of two workers, so one of these comes to all of them.
+    let pool = "balance = \"round-robin\"\ntimeouts = { connect = \"1s\" }";
+    let (daemon, bind) = before(&instances, pool);
+    for _ in 0..6 {
         let text = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
         assert_eq!(status(&exchange(bind, text)), "200");
     }
@@ -532,7 +539,8 @@ fn a_connection_that_is_silent_for_long_gets_no_more_streams_until_it_answers_a_
     for _ in 0..12 {
         let began = Instant::now();
         assert_eq!(status(&get(bind, "/")), "200");
-        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        // Whoever is sent where it is silent waits for half a minute.
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     }
     let in_flight = daemon.metric("tidegate_instance_in_flight", "");
     assert!(in_flight >= 1.0, "those that wait go on: an instance may be busy");

@@ -47,7 +47,7 @@ fn an_instance_that_takes_no_connection_is_given_up_in_time() {
     let answer = exchange(bind, GET);
     let took = began.elapsed();
     assert_eq!(status(&answer), "504", "{answer}");
-    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(3), "{took:?}");
+    assert!(took > Duration::from_millis(900) && took < SOON, "{took:?}");
     assert_eq!(daemon.failures("connect_timeout"), 1.0);
 }
 
@@ -125,13 +125,14 @@ fn answers_within(stream: &TcpStream, limit: Duration) -> bool {
 #[test]
 fn an_upload_makes_at_least_its_rate_on_average() {
     let origin = Origin::answering(OK);
-    let listener = "timeouts = { body = \"1s\" }\nlimits = { body_rate = \"1000B\" }";
+    // No pause is as long as that, even where a machine is busy.
+    let listener = "timeouts = { body = \"3s\" }\nlimits = { body_rate = \"1000B\" }";
     let (daemon, bind) = front(&[origin.address], listener, "");
     let began = Instant::now();
     let answer = upload(bind, 200, &[b'x'; 20]);
     let took = began.elapsed();
     assert_eq!(status(&answer), "408", "200 B/s, and never a pause: {answer}");
-    assert!(took > Duration::from_millis(900) && took < SOON, "{took:?}");
+    assert!(took > Duration::from_secs(2) && took < SOON, "{took:?}");
     assert_eq!(daemon.failures("client_too_slow"), 1.0);
     let answer = upload(bind, 20, &[b'x'; 1_000]);
     assert_eq!(status(&answer), "200", "{answer}");

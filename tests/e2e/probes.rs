@@ -14,14 +14,16 @@ const SOON: Duration = Duration::from_secs(15);
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
-/// A pool `p` of these, with a quick check by HTTP and more of `health`.
+/// How often probes are made that are soon to tell.
+const OFTEN: &str = "interval = \"200ms\"\ntimeout = \"200ms\"\n";
+
+/// A pool `p` of these, with a check by HTTP and more of `health`.
 fn start(bind: SocketAddr, instances: &[SocketAddr], health: &str) -> Daemon {
     let instances: Vec<_> =
         instances.iter().map(|address| format!("{{ address = \"{address}\" }}")).collect();
     Daemon::start(&format!(
         "[[listener]]\nbind = \"{bind}\"\npool = \"p\"\n[pool.p]\ninstances = [{}]\n\
-         [pool.p.health]\ntype = \"http\"\npath = \"/healthz\"\ninterval = \"200ms\"\n\
-         timeout = \"100ms\"\n{health}",
+         [pool.p.health]\ntype = \"http\"\npath = \"/healthz\"\n{health}",
         instances.join(", ")
     ))
 }
@@ -50,7 +52,10 @@ fn probes_that_all_time_out_cost_no_request() {
     let (hangs, probes) = (Arc::default(), Arc::default());
     let origins = [hanging(&hangs, &probes), hanging(&hangs, &probes)];
     let bind = free_address();
-    let daemon = start(bind, &origins.each_ref().map(|origin| origin.address), "");
+    // One serves for as long as it was asked within two intervals: that is the pause that clients may
+    // make on a busy machine.
+    let pace = "interval = \"1s\"\nserving_interval = \"1s\"\ntimeout = \"500ms\"\n";
+    let daemon = start(bind, &origins.each_ref().map(|origin| origin.address), pace);
     eventually("both are up", SOON, || (daemon.eligible("p") == 2).then_some(()));
     hangs.store(true, Ordering::Relaxed);
     let get = || assert_eq!(status(&exchange(bind, GET)), "200");
@@ -64,9 +69,10 @@ fn probes_that_all_time_out_cost_no_request() {
     });
     assert_eq!(
         why,
-        "its probes fail (no answer within 100ms), but it serves traffic and is among the last"
+        "its probes fail (no answer within 500ms), but it serves traffic and is among the last"
     );
-    let until = Instant::now() + Duration::from_secs(2);
+    // Some probes more.
+    let until = Instant::now() + Duration::from_secs(3);
     while Instant::now() < until {
         get();
     }
@@ -88,22 +94,23 @@ fn traffic_takes_the_place_of_probes() {
     let (hangs, probes) = (Arc::default(), Arc::<AtomicU64>::default());
     let origin = hanging(&hangs, &probes);
     let bind = free_address();
-    let daemon = start(bind, &[origin.address], "serving_interval = \"2s\"\n");
+    // Long enough that traffic need not stand in for a probe each time where a machine is busy.
+    let pace = "interval = \"500ms\"\nserving_interval = \"5s\"\ntimeout = \"500ms\"\n";
+    let daemon = start(bind, &[origin.address], pace);
     eventually("it is up", SOON, || (daemon.eligible("p") == 1).then_some(()));
     let during = |busy: bool| {
-        let (before, until) =
-            (probes.load(Ordering::Relaxed), Instant::now() + Duration::from_secs(4));
-        while Instant::now() < until {
+        let (before, began) = (probes.load(Ordering::Relaxed), Instant::now());
+        while began.elapsed() < Duration::from_secs(5) {
             if busy {
                 assert_eq!(status(&exchange(bind, GET)), "200");
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        probes.load(Ordering::Relaxed) - before
+        (probes.load(Ordering::Relaxed) - before, began.elapsed().as_millis() as u64 / 500)
     };
-    let (idle, busy) = (during(false), during(true));
-    assert!((10..=21).contains(&idle), "every 200 ms: {idle}");
-    assert!(busy * 10 <= idle * 3, "{busy} with traffic, {idle} without");
+    let ((idle, intervals), (busy, _)) = (during(false), during(true));
+    assert!((7..=intervals + 2).contains(&idle), "every 500 ms: {idle}");
+    assert!(busy * 2 <= idle, "{busy} with traffic, {idle} without");
 }
 
 #[test]
@@ -112,8 +119,8 @@ fn probes_share_connections_and_look_at_what_they_are_told() {
         b"HTTP/1.1 203 Fine\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nready\r\n0\r\n\r\n",
     );
     let health = format!(
-        "port = {}\nmethod = \"OPTIONS\"\nhost = \"app.example\"\nheaders = {{ x-probe = \"7\" }}\n\
-         status = [203]\nbody = \"ready\"\n\
+        "{OFTEN}port = {}\nmethod = \"OPTIONS\"\nhost = \"app.example\"\n\
+         headers = {{ x-probe = \"7\" }}\nstatus = [203]\nbody = \"ready\"\n\
          [pool.p.zones]\npanic_below = \"0%\"\n",
         origin.address.port()
     );
@@ -123,9 +130,10 @@ fn probes_share_connections_and_look_at_what_they_are_told() {
     let begins = "OPTIONS /healthz HTTP/1.1\r\nHost: app.example\r\n";
     eventually("many probes", SOON, || (count(begins) >= 25).then_some(()));
     assert!(count("\r\nx-probe: 7\r\n") >= 25);
-    // The first is made before the instance is up, and its connection is not kept.
+    // The first is made before the instance is up, and its connection is not kept. Nor is that of one
+    // that is late on a busy machine.
     let connections = *origin.connections.lock().expect("whole");
-    assert!((3..=5).contains(&connections), "{connections} for {} probes", count(begins));
+    assert!((3..=8).contains(&connections), "{connections} for {} probes", count(begins));
     daemon.reload(|config| config.replace("body = \"ready\"", "body = \"steady\""));
     eventually("it is down", SOON, || (daemon.eligible("p") == 0).then_some(()));
     assert!(daemon.log().contains("does not contain the text"), "{}", daemon.log());
@@ -140,7 +148,8 @@ fn an_agent_drains_its_instance_and_brings_it_back() {
         let _ = writeln!(peer.stream, "{line}");
     });
     let (bind, origin) = (free_address(), Origin::answering(OK));
-    let health = format!("agent = {{ port = {}, interval = \"200ms\" }}\n", agent.address.port());
+    let port = agent.address.port();
+    let health = format!("{OFTEN}agent = {{ port = {port}, interval = \"200ms\" }}\n");
     let daemon = start(bind, &[origin.address], &health);
     eventually("it is up", SOON, || (daemon.eligible("p") == 1).then_some(()));
     assert_eq!(status(&exchange(bind, GET)), "200");

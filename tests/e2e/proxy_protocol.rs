@@ -1,6 +1,6 @@
 //! Who the client is, how many connections it may have, and where ours come from.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::daemon::{Daemon, eventually, free_address, talk};
 use crate::origin::Origin;
+use crate::streaming::read_until;
 use crate::tcp::{connect, echo};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -38,11 +39,17 @@ fn quiet() -> Origin {
     Origin::answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 }
 
+/// Connects, and sends these bytes. Who is refused may be reset before they are sent, and even before
+/// it knows that it was connected.
+fn send(bind: SocketAddr, bytes: &[u8]) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(bind)?;
+    stream.set_read_timeout(Some(SOON))?;
+    stream.write_all(bytes).map(|()| stream)
+}
+
 /// Sends these bytes and waits for the reset.
 fn is_reset(bind: SocketAddr, bytes: &[u8]) {
-    let mut stream = connect(bind);
-    // It may come before the bytes are sent.
-    let end = stream.write_all(bytes).and_then(|()| stream.read(&mut [0; 1]));
+    let end = send(bind, bytes).and_then(|mut stream| stream.read(&mut [0; 1]));
     let end = end.expect_err("no orderly end");
     assert_eq!(end.kind(), ErrorKind::ConnectionReset, "{:?}", String::from_utf8_lossy(bytes));
 }
@@ -174,9 +181,7 @@ fn instances_are_told_by_a_header_on_http_connections_that_serve_one_client() {
         ports.push(stream.local_addr().expect("an address").port());
         for _ in 0..2 {
             stream.write_all(request).expect("sent");
-            let mut piece = [0; 512];
-            let n = stream.read(&mut piece).expect("an answer");
-            assert!(piece[..n].starts_with(b"HTTP/1.1 200"));
+            assert!(read_until(&mut stream, "\r\n\r\n").starts_with("HTTP/1.1 200"));
         }
     }
     let text = origin.text();
@@ -207,7 +212,8 @@ fn an_instance_that_requires_a_header_from_a_certain_address_is_healthy() {
          [pool.p.health]\ntype = \"http\"\npath = \"/healthz\"\n",
         origin.address
     ));
-    assert_eq!(daemon.eligible("p"), 1, "{:?}", daemon.instances("p"));
+    // Its first probe may have been late.
+    eventually("it is up", SOON, || (daemon.eligible("p") == 1).then_some(()));
     let answer = talk(bind, REQUEST).expect("an answer");
     assert!(answer.starts_with(b"HTTP/1.1 200"));
     let text = origin.text();
@@ -232,8 +238,7 @@ fn a_listener_takes_as_many_connections_as_it_may_over_all_workers() {
     let keys = "protocol = \"tcp\"\nlimits = { connections = 5 }";
     let (daemon, bind) = daemon(origin.address, keys, "");
     let served = || {
-        let mut stream = connect(bind);
-        stream.write_all(b"ping")?;
+        let mut stream = send(bind, b"ping")?;
         stream.read_exact(&mut [0; 4]).map(|()| stream)
     };
     let mut open: Vec<TcpStream> = (0..5).map(|_| served().expect("a place")).collect();
@@ -246,13 +251,13 @@ fn a_listener_takes_as_many_connections_as_it_may_over_all_workers() {
     assert_eq!(served().expect_err("full").kind(), ErrorKind::ConnectionReset);
 }
 
-/// Connects from this address.
-fn connect_from(source: [u8; 4], to: SocketAddr) -> TcpStream {
+/// Connects from this address, if it is not refused before that is known.
+fn connect_from(source: [u8; 4], to: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from((source, 0)).into()).expect("an address");
-    socket.connect(&to.into()).expect("connected");
+    socket.connect(&to.into())?;
     socket.set_read_timeout(Some(SOON)).expect("an option");
-    socket.into()
+    Ok(socket.into())
 }
 
 #[test]
@@ -262,7 +267,7 @@ fn a_client_takes_as_many_connections_as_it_may() {
                 limits = { connections_per_client = 2 }";
     let (daemon, bind) = daemon(origin.address, keys, "");
     let served = |source: u8, header: &[u8]| {
-        let mut stream = connect_from([127, 0, 0, source], bind);
+        let mut stream = connect_from([127, 0, 0, source], bind)?;
         stream.write_all(&[header, b"ping"].concat())?;
         stream.read_exact(&mut [0; 4]).map(|()| stream)
     };

@@ -73,6 +73,11 @@ fn an_hour_with_a_flash_crowd_is_followed_up_and_down_without_a_failed_request()
     let mut daemon = scaling::ready(&slow(scaling::pool(bind, "")));
     let load = Load::start(bind, 600, minutes[0] / SPEED);
     let seen = replay(&load, &daemon, &minutes);
+    let sent = load.so_far().sent;
+    // Where one was down for a while in the rush, it takes a little longer.
+    eventually("the pool is what it was", Duration::from_secs(60), || {
+        (daemon.instances("web").len() == 3 && daemon.eligible("web") == 3).then_some(())
+    });
     let journal = daemon.json("/api/v1/pools/web/scaling?limit=1000");
     let tally = load.finish();
 
@@ -91,9 +96,10 @@ fn an_hour_with_a_flash_crowd_is_followed_up_and_down_without_a_failed_request()
     ));
     assert_eq!(tally.failed, 0, "{:?}", tally.failures);
     assert_eq!(daemon.retries("reset"), 0.0, "and none because its instance was ended meanwhile");
-    // What a busy machine is late with is left out.
+    // What a busy machine is late with is left out, and what would have come from clients that wait while
+    // more instances boot.
     let due = minutes.iter().sum::<u64>() / SPEED;
-    assert!((due * 3 / 4..=due * 11 / 10).contains(&tally.sent), "{} of {due}", tally.sent);
+    assert!((due / 2..=due * 11 / 10).contains(&sent), "{sent} of {due}");
 
     assert!(SIZES.contains(&seen.fewest) && SIZES.contains(&seen.most), "within its limits");
     assert!(seen.most >= 9, "three times its size for thirteen times the traffic: {}", seen.most);
@@ -105,12 +111,9 @@ fn an_hour_with_a_flash_crowd_is_followed_up_and_down_without_a_failed_request()
     let (out, back) = (at("launch").expect("it grew"), at("drain").expect("and shrank"));
     assert!(back < out, "last it shrank, with requests running: {decisions:?}");
     assert_eq!(decisions[back]["to"], 3, "all of the way: {decisions:?}");
-    eventually("what was drained is gone", Duration::from_secs(15), || {
-        (daemon.instances("web").len() == 3).then_some(())
-    });
 
     daemon.signal(Signal::TERM);
-    assert!(daemon.wait(Duration::from_secs(15)).success(), "{}", daemon.log());
+    assert!(daemon.wait(Duration::from_secs(30)).success(), "{}", daemon.log());
     assert!(seen.pids.len() >= 9, "{:?}", seen.pids);
     assert!(!seen.pids.iter().any(|pid| is_alive(*pid)), "no process is left");
 }

@@ -130,7 +130,7 @@ fn nobody_waits_for_an_instance_that_is_down() {
     let daemon = Daemon::start(&format!(
         "[[listener]]\nbind = \"{bind}\"\npool = \"p\"\n[pool.p]\n\
          timeouts = {{ response = \"60s\" }}\ninstances = [{}, {}]\n[pool.p.health]\n\
-         type = \"http\"\npath = \"/healthz\"\ninterval = \"200ms\"\ntimeout = \"200ms\"\n",
+         type = \"http\"\npath = \"/healthz\"\ninterval = \"500ms\"\ntimeout = \"500ms\"\n",
         instance(first.address, "a"),
         instance(second.address, "b"),
     ));

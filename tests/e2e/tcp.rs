@@ -95,11 +95,11 @@ fn a_silent_tunnel_is_cut_and_a_talking_one_is_not() {
         };
         told.send(end).expect("the test waits");
     });
-    let (daemon, bind) = relay(&[origin.address], "timeouts = { tunnel = \"1s\" }");
+    let (daemon, bind) = relay(&[origin.address], "timeouts = { tunnel = \"3s\" }");
     let mut stream = connect(bind);
     let mut pong = [0; 4];
     for _ in 0..4 {
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_secs(1));
         stream.write_all(b"ping").expect("sent");
         stream.read_exact(&mut pong).expect("a talking tunnel stays");
     }

@@ -32,9 +32,9 @@ fn front(
     let certificate = files.certificate("server");
     let daemon = Daemon::start(&format!(
         "[[listener]]\nname = \"web\"\nbind = \"{bind}\"\nprotocol = \"{protocol}\"\npool = \"web\"\n\
-         timeouts = {{ head = \"1s\", idle = \"2s\", body = \"2s\" }}\n\
+         timeouts = {{ head = \"3s\", idle = \"5s\", body = \"5s\" }}\n\
          tls = {{ certificates = [{certificate}]{tls} }}\n\
-         [pool.web]\ninstances = [{}]\ntimeouts = {{ connect = \"1s\", response = \"3s\" }}\n{pool}\n\
+         [pool.web]\ninstances = [{}]\ntimeouts = {{ connect = \"5s\", response = \"9s\" }}\n{pool}\n\
          [pool.web.health]\ntype = \"none\"\n",
         list.join(", ")
     ));
@@ -44,6 +44,13 @@ fn front(
 /// How many handshakes ended like this.
 fn handshakes(daemon: &Daemon, outcome: &str) -> f64 {
     daemon.metric("tidegate_tls_handshakes_total", &format!("outcome=\"{outcome}\""))
+}
+
+/// Waits until so many have: who is refused is told so before it is counted.
+fn until_handshakes(daemon: &Daemon, outcome: &str, count: f64) {
+    eventually(&format!("{outcome} {count} times"), SOON, || {
+        (handshakes(daemon, outcome) == count).then_some(())
+    });
 }
 
 /// Runs curl against the name that the server's certificate is for; its exit code and what it got.
@@ -76,9 +83,7 @@ fn curl_is_served_by_both_versions() {
     // Who knows no authority of ours says so.
     let (code, _) = curl(&files, bind, &["--cacert", &files.path("other.pem")]);
     assert_eq!(code, Some(60));
-    eventually("it is counted", SOON, || {
-        (handshakes(&daemon, "bad_certificate") == 1.0).then_some(())
-    });
+    until_handshakes(&daemon, "bad_certificate", 1.0);
 }
 
 #[test]
@@ -134,8 +139,8 @@ fn clients_show_certificates_and_instances_are_told() {
         assert!(!origin.text().contains("boss"), "{}", origin.text());
         assert!(files.talk(bind, Some("stranger"), forged).is_err(), "nobody knows who signed it");
         let missing = if without { 0.0 } else { 1.0 };
-        assert_eq!(handshakes(&daemon, "client_certificate_missing"), missing);
-        assert_eq!(handshakes(&daemon, "client_certificate_bad"), 1.0);
+        until_handshakes(&daemon, "client_certificate_missing", missing);
+        until_handshakes(&daemon, "client_certificate_bad", 1.0);
         assert_eq!(handshakes(&daemon, "ok_full"), if without { 2.0 } else { 1.0 });
     }
 }
@@ -261,9 +266,7 @@ fn a_client_of_websocket_gets_its_tunnel() {
 fn what_is_no_handshake_is_told_so_and_counted() {
     let files = Files::new();
     let (daemon, bind) = front(&files, "https", &[free_address()], "", "");
-    let counted = |outcome: &str| {
-        eventually(outcome, SOON, || (handshakes(&daemon, outcome) == 1.0).then_some(()));
-    };
+    let counted = |outcome: &str| until_handshakes(&daemon, outcome, 1.0);
     let mut stream = TcpStream::connect(bind).expect("connected");
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
     let mut alert = Vec::new();
@@ -279,7 +282,8 @@ fn what_is_no_handshake_is_told_so_and_counted() {
     });
     let _ = silent.read_to_end(&mut Vec::new());
     let took = began.elapsed();
-    assert!((900..3_000).contains(&took.as_millis()), "{took:?}");
+    // The daemon's clock for this is as coarse as the worker is busy.
+    assert!((1_500..10_000).contains(&took.as_millis()), "{took:?}");
     counted("timeout");
     drop(TcpStream::connect(bind).expect("connected"));
     counted("client_gone");

@@ -123,7 +123,7 @@ fn a_real_prometheus_scrapes_it() {
         let (_, body) = query("up%7Bjob=%22tidegate%22%7D")?;
         body.contains(",\"1\"]").then_some(())
     });
-    eventually("three instances are seen", Duration::from_secs(15), || {
+    eventually("three instances are seen", Duration::from_secs(30), || {
         let (_, body) = query("sum(tidegate_instance_up)")?;
         body.contains(",\"3\"]").then_some(())
     });

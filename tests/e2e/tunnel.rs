@@ -14,7 +14,7 @@ const SOON: Duration = Duration::from_secs(10);
 const CONNECT: &[u8] = b"CONNECT db.test:5432 HTTP/1.1\r\nHost: db.test:5432\r\n\r\n";
 
 const FORWARD: &str =
-    "connect = \"forward\"\ntimeouts = { head = \"1s\", idle = \"1s\", body = \"1s\" }";
+    "connect = \"forward\"\ntimeouts = { head = \"3s\", idle = \"3s\", body = \"3s\" }";
 
 /// Agrees with these lines, greets, sends everything back, and tells when the client has ended.
 pub fn agreeing(lines: &'static str) -> Origin {

@@ -53,6 +53,23 @@ async fn asked(
     probe(Clock::start(), &order(address, check, timeout)).await
 }
 
+/// The same of one that lets time run out. Where this machine is stalled just then, the probe says so,
+/// and is made again.
+async fn asked_in_vain(
+    address: SocketAddr,
+    check: HealthCheck,
+    timeout: Duration,
+) -> Result<Duration, ProbeError> {
+    let mut outcome = asked(address, check.clone(), timeout).await;
+    for _ in 0..9 {
+        if !matches!(outcome, Err(ProbeError::Local(_))) {
+            break;
+        }
+        outcome = asked(address, check.clone(), timeout).await;
+    }
+    outcome
+}
+
 async fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a socket");
     let address = listener.local_addr().expect("an address");
@@ -127,7 +144,7 @@ async fn one_that_accepts_and_says_nothing_is_out_of_time() {
     let (_listener, address) = listener().await;
     let timeout = Duration::from_millis(80);
     let clock = Clock::start();
-    let outcome = probe(clock, &order(address, http(), timeout)).await;
+    let outcome = asked_in_vain(address, http(), timeout).await;
     assert_eq!(outcome, Err(ProbeError::Timeout(timeout)));
     assert!(clock.elapsed() >= timeout);
     assert_eq!(ProbeError::Timeout(timeout).to_string(), "no answer within 80ms");

@@ -60,7 +60,7 @@ class Server:
         self.name = name
         self.serving = True
         self.lock = threading.Lock()
-        self.told = {"calls": 0, "left": 0}
+        self.told = {"calls": 0, "waits": 0, "left": 0}
 
     def count(self, what):
         with self.lock:
@@ -113,6 +113,7 @@ class Server:
     def wait(self, request, context):
         """Answers after so many seconds, or is left before."""
         watch = Watch(self, context)
+        self.count("waits")
         watch.ended = not watch.left.wait(float(request))
         return b"waited"
 
@@ -202,9 +203,9 @@ def fails(call, code, what):
 
 
 def eventually(what, check):
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 15
     while not check():
-        assert time.monotonic() < deadline, f"not within 5 s: {what}"
+        assert time.monotonic() < deadline, f"not within 15 s: {what}"
         time.sleep(0.02)
 
 
@@ -226,7 +227,7 @@ def metadata(client, server):
     last = [(key, value) for key, value in call.trailing_metadata() if key.startswith("x-last")]
     equal(sorted(last), [("x-last", "1"), ("x-last", "2"), ("x-last-bin", bytes(range(256)))], "at the end")
     remaining = dict(call.initial_metadata())["x-remaining-s"]
-    assert SOON - 2 < float(remaining) < SOON + 1, f"the server knows the deadline: {remaining}"
+    assert SOON - 10 < float(remaining) < SOON + 1, f"the server knows the deadline: {remaining}"
 
 
 def server_streaming(client, server):
@@ -237,9 +238,9 @@ def server_streaming(client, server):
     equal(list(client.streaming("CountUp")(b"0 0", timeout=SOON)), [], "a stream of nothing")
     # What is said comes when it is said, not when all is said.
     began, times = time.monotonic(), []
-    for _ in client.streaming("CountUp")(b"4 300", timeout=SOON):
+    for _ in client.streaming("CountUp")(b"4 700", timeout=SOON):
         times.append(time.monotonic() - began)
-    assert times[0] < 0.9 and times[3] - times[0] > 0.7, times
+    assert times[0] < 2.1 and times[3] - times[0] > 0.7, times
 
 
 def client_streaming(client, server):
@@ -291,26 +292,28 @@ def a_slow_reader_stalls_only_itself(client, server):
     for _ in range(50):
         equal(client.unary("Echo")(b"quick", timeout=SOON), b"quick", "beside a slow one")
     took = time.monotonic() - began
-    assert took < 5, f"50 calls beside a stream that is not read took {took:.1f} s"
+    assert took < 15, f"50 calls beside a stream that is not read took {took:.1f} s"
     equal(sum(1 for _ in slow), 399, "the rest of it")
 
 
 def deadlines(client, server):
     left = server.tell()["left"]
     began = time.monotonic()
-    fails(lambda: client.unary("Wait")(b"10", timeout=0.5), grpc.StatusCode.DEADLINE_EXCEEDED, "a deadline")
-    assert time.monotonic() - began < 3
+    # Long enough for the server to have begun, also on a busy machine.
+    fails(lambda: client.unary("Wait")(b"18", timeout=1.5), grpc.StatusCode.DEADLINE_EXCEEDED, "a deadline")
+    assert time.monotonic() - began < 10
     eventually("the server is left", lambda: server.tell()["left"] == left + 1)
-    stream = client.streaming("CountUp")(b"100 100", timeout=0.5)
+    stream = client.streaming("CountUp")(b"100 100", timeout=1.5)
     fails(lambda: list(stream), grpc.StatusCode.DEADLINE_EXCEEDED, "in a stream")
     eventually("and in a stream", lambda: server.tell()["left"] == left + 2)
 
 
 def cancelled(client, server):
     """Nothing but the client's reset tells these."""
-    left = server.tell()["left"]
-    call = client.unary("Wait").future(b"15")
-    time.sleep(0.3)
+    told = server.tell()
+    left, waits = told["left"], told["waits"]
+    call = client.unary("Wait").future(b"30")
+    eventually("the server has it", lambda: server.tell()["waits"] == waits + 1)
     call.cancel()
     eventually("a unary call is left", lambda: server.tell()["left"] == left + 1)
     stream = client.streaming("CountUp")(b"1000 20")

@@ -11,7 +11,7 @@ use crate::daemon::{Daemon, done, eventually, free_address};
 use crate::interop::{Lines, client, listening, python, script};
 use crate::tools::{Ended, tell};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(20);
 
 /// A server of Python's grpcio.
 struct Server {
@@ -109,9 +109,11 @@ fn all_kinds(secure_client: bool, secure_server: bool) {
         let in_flight = daemon.metric("tidegate_instance_in_flight", "");
         (connections == 0.0 && in_flight == 0.0).then_some(())
     });
-    // Calls were cancelled, or not waited for any longer; nothing else went wrong.
+    // Calls were cancelled, or not waited for any longer: by their client, or by the daemon where that is
+    // late. Nothing else went wrong.
     let failures = daemon.metric("tidegate_failures_total", "");
-    assert_eq!(failures, daemon.failures("client_gone"), "{told}");
+    let [left, overdue] = ["client_gone", "total_timeout"].map(|reason| daemon.failures(reason));
+    assert!(failures == left + overdue && overdue <= 2.0, "{failures} {left} {overdue}: {told}");
 }
 
 #[test]
@@ -187,7 +189,7 @@ fn servers_that_say_so_get_no_calls() {
     let servers = [serve(&python, "one", None), serve(&python, "two", None)];
     let [one, two] = servers.each_ref();
     let often =
-        "type = \"grpc\"\ninterval = \"200ms\"\nserving_interval = \"200ms\"\ntimeout = \"200ms\"";
+        "type = \"grpc\"\ninterval = \"500ms\"\nserving_interval = \"500ms\"\ntimeout = \"500ms\"";
     let (daemon, bind) = before(&[one, two], "", "slow_start = \"off\"", often);
     let [calls, itself] = [bind, two.address].map(|address| Calls { python: &python, address });
     eventually("both are well", SOON, || (daemon.eligible("calls") == 2).then_some(()));
@@ -206,7 +208,7 @@ fn a_stream_outlives_a_reload_and_a_drain_and_is_cut_by_the_end_at_its_deadline(
     let Some(python) = python("grpc") else { return };
     let servers = [serve(&python, "one", None), serve(&python, "two", None)];
     let [one, two] = servers.each_ref();
-    let (mut daemon, bind) = before(&[one, two], "", "drain_timeout = \"3s\"", "type = \"none\"");
+    let (mut daemon, bind) = before(&[one, two], "", "drain_timeout = \"6s\"", "type = \"none\"");
     let calls = Calls { python: &python, address: bind };
     let (long, name) = calls.stream(10_000);
     daemon.reload(|text| text.replace("drain_timeout", "retry.attempts = 3\ndrain_timeout"));
@@ -222,7 +224,7 @@ fn a_stream_outlives_a_reload_and_a_drain_and_is_cut_by_the_end_at_its_deadline(
         assert_eq!(long.next(), number.to_string(), "during the drain");
     }
     // One that ends within the time that the daemon has, and one that does not.
-    let (short, _) = calls.stream(40);
+    let (short, _) = calls.stream(30);
     daemon.signal(Signal::TERM);
     assert_eq!(short.last(), "OK");
     let end = long.last();

@@ -92,12 +92,12 @@ impl Crossing {
 
     /// Nothing was refused, nothing failed, nothing is left.
     fn assert_clean(&self) {
+        eventually("no connection is left", Duration::from_secs(10), || {
+            (self.daemon.metric("tidegate_connections_active", "") == 0.0).then_some(())
+        });
         for name in ["tidegate_refused_total", "tidegate_failures_total"] {
             assert_eq!(self.daemon.metric(name, ""), 0.0, "{name}");
         }
-        eventually("no connection is left", Duration::from_secs(5), || {
-            (self.daemon.metric("tidegate_connections_active", "") == 0.0).then_some(())
-        });
     }
 }
 

@@ -25,8 +25,8 @@ use crate::origin::Origin;
 use crate::tools::tell;
 
 /// Until new handshakes show what is in the files: they are looked at every two seconds, and read when
-/// they have stayed as they are for as long.
-const SOON: Duration = Duration::from_secs(10);
+/// they have stayed as they are for as long. Where clients take all of the machine its seconds are longer.
+const SOON: Duration = Duration::from_secs(30);
 
 /// A client's connection under TLS.
 type Stream = StreamOwned<ClientConnection, TcpStream>;

@@ -127,7 +127,9 @@ fn openssl_is_shown_the_certificate_of_the_name_it_asks_for() {
     ] {
         let verify = format!("-CAfile {} -verify_return_error", authority.ca());
         let seen = handshake(bind, &format!("{verify} {name}"));
-        assert!(seen.contains(&format!("subject=CN = {expected}\n")), "{name}: {seen}");
+        // Newer ones write no spaces there.
+        let subject = format!("subject=CN={expected}\n");
+        assert!(seen.replace("CN = ", "CN=").contains(&subject), "{name}: {seen}");
         assert!(seen.contains("Verification: OK"), "{name}: {seen}");
     }
 }

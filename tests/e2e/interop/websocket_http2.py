@@ -80,6 +80,8 @@ class Peer:
             if stream.to_end and not stream.to_send and stream.reset is None:
                 self.h2.end_stream(stream.number)
                 stream.to_end = False
+        # Not as impatient as a look at what has come.
+        self.sock.settimeout(SOON)
         self.sock.sendall(self.h2.data_to_send())
 
     def pump(self, limit):

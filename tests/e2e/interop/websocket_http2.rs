@@ -12,10 +12,10 @@ use crate::daemon::{Daemon, done, eventually, free_address};
 use crate::interop::{Lines, client, listener, listening, python, script};
 use crate::tools::Ended;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(20);
 
 /// What is not for tunnels: each is shorter than they are silent here.
-const IMPATIENT: &str = "timeouts = { head = \"1s\", idle = \"2s\", body = \"2s\" }\n";
+const IMPATIENT: &str = "timeouts = { head = \"2s\", idle = \"2s\", body = \"2s\" }\n";
 
 const MODULES: &str = "h2, wsproto, websockets";
 

@@ -84,7 +84,7 @@ fn front(protocol: &str, instances: &[SocketAddr], pool: &str) -> (Daemon, Socke
         instances.iter().map(|address| format!("{{ address = \"{address}\" }}")).collect();
     let daemon = Daemon::start(&format!(
         "[[listener]]\nname = \"web\"\nbind = \"{bind}\"\npool = \"web\"\nprotocol = \"{protocol}\"\n\
-         [pool.web]\ninstances = [{}]\ntimeouts = {{ connect = \"1s\" }}\n{pool}\n\
+         [pool.web]\ninstances = [{}]\ntimeouts = {{ connect = \"5s\" }}\n{pool}\n\
          [pool.web.health]\ntype = \"none\"\n",
         list.join(", ")
     ));
@@ -159,7 +159,7 @@ fn bytes_go_to_instances_by_tls() {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).expect("ended in order");
     assert_eq!(rest, b"");
-    eventually("it is over", Duration::from_secs(5), || {
+    eventually("it is over", Duration::from_secs(10), || {
         (daemon.metric("tidegate_connections_active", "") == 0.0).then_some(())
     });
     assert_eq!(daemon.metric("tidegate_failures_total", ""), 0.0);

@@ -121,7 +121,7 @@ async fn who_speaks_something_else_is_told_from_who_is_silent() {
     let (outcome, ()) = tokio::join!(asked(address, grpc(), LONG), speaks);
     assert_eq!(outcome, Err(ProbeError::NotGrpc));
     let timeout = Duration::from_millis(80);
-    let outcome = asked(address, grpc(), timeout).await;
+    let outcome = asked_in_vain(address, grpc(), timeout).await;
     assert_eq!(outcome, Err(ProbeError::Timeout(timeout)));
     drop(listener);
     assert_eq!(asked(address, grpc(), LONG).await, Err(ProbeError::Refused));
