@@ -2,7 +2,8 @@
 //!
 //! Each connection owns one [`Timer`]: a slot in its worker's table. Setting a deadline is a store;
 //! the worker looks over the table every [`TICK`] and wakes what is overdue. So deadlines are met
-//! up to one tick late, never early, and a request arms no timer of the runtime.
+//! up to one tick late, and a request arms no timer of the runtime. None is met early, unless something
+//! held up the worker itself: what arms a timer right after that counts from the tick before it.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
