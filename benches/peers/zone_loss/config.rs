@@ -56,6 +56,7 @@ pool = "bench"
 
 [pool.bench]
 max_in_flight = {LIMIT}
+slow_start = "off"
 health = {{ type = "http", path = "/healthz", interval = "1s", timeout = "500ms" }}
 instances = [
 {instances}]

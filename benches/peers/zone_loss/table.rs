@@ -60,7 +60,8 @@ pub fn section(results: &Results, facts: &[&str]) -> String {
     let _ = writeln!(
         page,
         "All are set up with {LIMIT} requests for an instance (what it serves, and half as many that wait in it), 1,000 that wait, for at most 5 s (Envoy: within \
-         15 s in all), a probe a second that may take 500 ms. tidegate has its defaults otherwise. HAProxy has \
+         15 s in all), a probe a second that may take 500 ms. No instance is cold when it is back, so none has a slow start, which in tidegate is on \
+         by default (30 s); it has its defaults otherwise. HAProxy has \
          `observe layer7`, `on-error mark-down`, fast probes, three retries elsewhere, and gives up a try after 1 s; \
          Envoy has outlier detection, fast probes, three retries elsewhere, 1 s for each try, and closes connections \
          of hosts that probes fail: these two know thereby that no answer is that slow.\n"
