@@ -12,8 +12,9 @@ use crate::base::Ms;
 use crate::model::{Instance, Pool, Rewrite};
 use crate::observe::FailReason;
 use crate::proxy::balance;
-use crate::proxy::forward::body::{BodyError, PumpError};
+use crate::proxy::forward::body::{BodyError, BodySink, PumpError};
 use crate::proxy::forward::connection::{Connection, Ending, Far, Responder};
+use crate::proxy::forward::respond;
 use crate::proxy::patience::{GaveUp, HasLeft, LOOK, Patience};
 use crate::proxy::rewrite::Facts;
 use crate::proxy::snapshot::PoolView;
@@ -80,6 +81,19 @@ pub enum Failure {
     Client(BodyError),
     /// The response broke off: part of it is with the client.
     Cut(FailReason),
+    /// The same, and behind that part the client was told so.
+    Told(FailReason),
+}
+
+/// What a client has of a response.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Has {
+    /// Nothing.
+    Nothing,
+    /// A part, and nothing says that it is not all.
+    Part,
+    /// A part, and a word that it is no more than that.
+    PartAndWord,
 }
 
 impl Failure {
@@ -88,24 +102,30 @@ impl Failure {
         matches!(self, Self::Connect(error) if error.kind() == ErrorKind::ConnectionRefused)
     }
 
-    /// How it is counted, and whether part of a response is with the client.
-    pub fn reason(&self) -> (FailReason, bool) {
-        match self {
-            Self::Connect(error) => (upstream::reason(error), false),
+    /// How it is counted, and what the client has of the response.
+    pub fn reason(&self) -> (FailReason, Has) {
+        let reason = match self {
+            Self::Connect(error) => upstream::reason(error),
             Self::Unsent
             | Self::Refused
             | Self::Stale
             | Self::Reset
             | Self::Dropped
-            | Self::Condemned => (FailReason::Reset, false),
-            Self::TryTimeout | Self::ResponseTimeout => (FailReason::ResponseTimeout, false),
-            Self::Unsendable => (FailReason::Unsendable, false),
-            Self::BadResponse(_) => (FailReason::BadResponse, false),
-            Self::Overdue => (FailReason::TotalTimeout, false),
-            Self::Unwanted => (FailReason::ClientGone, false),
-            Self::Client(error) => (error.of_client(), false),
-            Self::Cut(reason) => (*reason, true),
-        }
+            | Self::Condemned => FailReason::Reset,
+            Self::TryTimeout | Self::ResponseTimeout => FailReason::ResponseTimeout,
+            Self::Unsendable => FailReason::Unsendable,
+            Self::BadResponse(_) => FailReason::BadResponse,
+            Self::Overdue => FailReason::TotalTimeout,
+            Self::Unwanted => FailReason::ClientGone,
+            Self::Client(error) => error.of_client(),
+            Self::Cut(reason) | Self::Told(reason) => *reason,
+        };
+        let has = match self {
+            Self::Cut(_) => Has::Part,
+            Self::Told(_) => Has::PartAndWord,
+            _ => Has::Nothing,
+        };
+        (reason, has)
     }
 }
 
@@ -147,6 +167,19 @@ impl Attempt<'_> {
     /// What the pool changes in both heads.
     pub fn rewrite(&self) -> &Rewrite {
         &self.view.pool.upstream.rewrite
+    }
+
+    /// What it means that the body of the response did not come through. Where there are last words for
+    /// that, `sink` takes them.
+    pub fn broke_off(&self, error: PumpError, sink: &mut impl BodySink) -> Failure {
+        let reason = match error {
+            PumpError::Source(error) => error.of_instance(),
+            PumpError::Sink(error) => return Failure::Cut(error.of_client()),
+        };
+        match respond::last_words(reason, self.facts) {
+            Some(words) if sink.end_with(&words) => Failure::Told(reason),
+            _ => Failure::Cut(reason),
+        }
     }
 
     /// For waits of at most `pause` each for the instance.

@@ -119,6 +119,12 @@ pub trait BodySink {
 
     /// Marks the end and sends everything, unless the source gave less than its head announced.
     fn finish(&mut self) -> impl Future<Output = Result<(), PumpError>>;
+
+    /// Ends a body whose source has broken off by these trailers, which say so; whether they went out.
+    /// They do not where a receiver might take them for the end of a whole body, or never see them.
+    fn end_with(&mut self, _trailers: &[u8]) -> bool {
+        false
+    }
 }
 
 /// Which side of a [`pump`] gave up.

@@ -372,6 +372,12 @@ impl<'a> H2Sink<'a> {
         stream.send_data(data, end).map_err(|_| BodyError::Cut)
     }
 
+    fn send_trailers(&mut self, lines: &[u8]) -> Result<(), BodyError> {
+        self.ended = true;
+        let stream = self.stream.as_mut().ok_or(BodyError::Cut)?;
+        stream.send_trailers(field_map(lines)).map_err(|_| BodyError::Cut)
+    }
+
     /// Reads the next `len` bytes of `from`, and hands them over from where they were read to.
     async fn copy(
         &mut self,
@@ -412,10 +418,7 @@ impl BodySink for H2Sink<'_> {
                 if matches!(self.body, BodyLength::Exactly(left) if left > 0) {
                     return Err(PumpError::Source(BodyError::Cut));
                 }
-                self.ended = true;
-                let stream = self.stream.as_mut().ok_or(PumpError::Sink(BodyError::Cut))?;
-                let sent = stream.send_trailers(field_map(lines));
-                sent.map_err(|_| PumpError::Sink(BodyError::Cut))
+                self.send_trailers(lines).map_err(PumpError::Sink)
             }
             Piece::Trailers(_) => Ok(()),
         }
@@ -438,5 +441,10 @@ impl BodySink for H2Sink<'_> {
             };
         }
         self.hand_over(Bytes::new(), true).map_err(PumpError::Sink)
+    }
+
+    fn end_with(&mut self, trailers: &[u8]) -> bool {
+        let is_open = !self.ended && !matches!(self.body, BodyLength::Exactly(left) if left > 0);
+        is_open && self.send_trailers(trailers).is_ok()
     }
 }

@@ -10,7 +10,7 @@ use crate::model::cost::FAILURE;
 use crate::model::{Instance, Priority, UpstreamVersion};
 use crate::observe::{Account, AnswerKind, FailReason, RefuseReason, RetryReason};
 use crate::proxy::balance::{self, Ask};
-use crate::proxy::forward::attempt::{Attempt, Done, Failure};
+use crate::proxy::forward::attempt::{Attempt, Done, Failure, Has};
 use crate::proxy::forward::body::BodySource;
 use crate::proxy::forward::connection::{Connection, Ending, Responder, Tunnel};
 use crate::proxy::forward::respond::{self, Answer};
@@ -90,19 +90,18 @@ pub async fn serve(
             scratch.account.status = status;
             (Some(status), ending)
         }
-        Err((reason, begun)) => {
+        Err((reason, has)) => {
             shard.count_failure(reason);
             let queue = at.view().pool.queue;
             scratch.account.failed(reason.word());
-            match respond::for_failure(reason, queue.timeout).filter(|_| !begun) {
-                Some(ours) => {
+            scratch.account.status = if has == Has::Nothing { 0 } else { scratch.response.status };
+            match (has, respond::for_failure(reason, queue.timeout)) {
+                (Has::Nothing, Some(ours)) => {
                     Box::pin(answer(client, ours, &facts, &mut scratch.account)).await;
                     (Some(ours.status), early_unless_read(body))
                 }
-                None => {
-                    scratch.account.status = if begun { scratch.response.status } else { 0 };
-                    (None, Ending::Broken)
-                }
+                (Has::Nothing, None) | (Has::Part, _) => (None, Ending::Broken),
+                (Has::PartAndWord, _) => (None, Ending::Early),
             }
         }
     };
@@ -147,7 +146,7 @@ async fn refuse(
 }
 
 /// Tries instance after instance, as far as that is safe and the budget allows. The error says
-/// whether a part of a response has reached the client.
+/// what the client has of a response.
 async fn try_instances(
     connection: &Connection<'_>,
     at: &mut PoolAt,
@@ -155,7 +154,7 @@ async fn try_instances(
     body: &mut impl BodySource,
     client: &mut impl Responder,
     scratch: &mut AttemptScratch,
-) -> Result<(u16, Ending), (FailReason, bool)> {
+) -> Result<(u16, Ending), (FailReason, Has)> {
     let worker = connection.worker;
     let head = facts.head;
     let view = at.view();
@@ -175,7 +174,7 @@ async fn try_instances(
     let overdue_at = connection.timer.after(limit);
     if head.method.is_idempotent() && body.whole().is_none() {
         // A body that could be sent again must be here.
-        Box::pin(body.gather()).await.map_err(|error| (error.of_client(), false))?;
+        Box::pin(body.gather()).await.map_err(|error| (error.of_client(), Has::Nothing))?;
     }
     let mut tried: Vec<u64> = Vec::new();
     let (mut avoid, mut fresh, mut spent) = (None, false, 0);
@@ -183,7 +182,7 @@ async fn try_instances(
     loop {
         let now = worker.timers.now();
         if now >= overdue_at {
-            return Err((FailReason::TotalTimeout, false));
+            return Err((FailReason::TotalTimeout, Has::Nothing));
         }
         let bound = cookie.and_then(|cookie| at.view().picker.bound(cookie));
         let ask = Ask { tried: &tried, avoid: avoid.as_ref(), hash, bound, now };
@@ -194,7 +193,7 @@ async fn try_instances(
         let lease = leased.map_err(|reason| match &last {
             // Nobody is left to try: what counts is what the last one did.
             Some((failure, _)) if reason == FailReason::Connect => failure.reason(),
-            _ => (reason, false),
+            _ => (reason, Has::Nothing),
         })?;
         let view = at.view();
         let shard = &view.shared.meter.shards[worker.index];
@@ -315,7 +314,8 @@ fn note_failure(worker: &Worker, view: &PoolView, instance: &Instance, failure: 
         | Failure::ResponseTimeout
         | Failure::BadResponse(_)
         | Failure::Condemned => count(),
-        Failure::Cut(FailReason::CutResponse | FailReason::StalledResponse) => {
+        Failure::Cut(FailReason::CutResponse | FailReason::StalledResponse)
+        | Failure::Told(FailReason::CutResponse | FailReason::StalledResponse) => {
             count();
             view.shared.meter.shards[worker.index].completed.add(1);
         }
@@ -325,6 +325,7 @@ fn note_failure(worker: &Worker, view: &PoolView, instance: &Instance, failure: 
         | Failure::Client(_)
         | Failure::Overdue
         | Failure::Unwanted
-        | Failure::Cut(_) => {}
+        | Failure::Cut(_)
+        | Failure::Told(_) => {}
     }
 }

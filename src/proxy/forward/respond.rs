@@ -9,6 +9,8 @@
 
 mod grpc;
 
+pub use grpc::last_words;
+
 use std::time::Duration;
 
 use crate::model::{Page, Part, Redirect, Respond, Template, Variable};

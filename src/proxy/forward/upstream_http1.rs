@@ -234,8 +234,7 @@ async fn relay(
             // Bytes behind a response belong to no request of ours: never use such a connection.
             Ok(done && response.keep_alive && buffer.is_empty())
         }
-        Err(PumpError::Source(error)) => Err(Failure::Cut(error.of_instance())),
-        Err(PumpError::Sink(error)) => Err(Failure::Cut(error.of_client())),
+        Err(error) => Err(attempt.broke_off(error, &mut sink)),
     }
 }
 

@@ -383,8 +383,7 @@ async fn relay(
     let mut sink = client.start(response, attempt.facts, attempt.rewrite(), attempt.overdue_at);
     match pump(&mut source, &mut sink).await {
         Ok(()) => Ok(()),
-        Err(PumpError::Source(error)) => Err(Failure::Cut(error.of_instance())),
-        Err(PumpError::Sink(error)) => Err(Failure::Cut(error.of_client())),
+        Err(error) => Err(attempt.broke_off(error, &mut sink)),
     }
 }
 

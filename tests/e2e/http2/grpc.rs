@@ -1,12 +1,15 @@
 //! gRPC calls that we fail ourselves: their clients are told in a status of gRPC's.
 
-use std::time::Instant;
+use std::future::poll_fn;
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use h2::Reason;
 
 use crate::daemon::{free_address, talk};
 use crate::http::front;
-use crate::http2::{Client, SOON, run};
+use crate::http2::{Client, SOON, run, whole};
 use crate::origin::Origin;
 
 /// What the client of a call is told: the status of HTTP, that of gRPC, and why.
@@ -71,4 +74,71 @@ fn a_call_ends_when_its_deadline_is_over() {
     });
     assert_eq!(daemon.failures("total_timeout"), 1.0);
     assert!(silent.text().contains("grpc-timeout: 2000m\r\n"), "the instance knows it too");
+}
+
+/// Says a message in chunks, and then what its path tells.
+fn begins() -> Origin {
+    Origin::start(|peer| {
+        // The call is not ended: of its request there is no more than this.
+        let mut request = Vec::new();
+        while !request.windows(4).any(|four| four == b"\r\n\r\n") {
+            let mut piece = [0; 1024];
+            let Ok(n @ 1..) = peer.stream.read(&mut piece) else { return };
+            request.extend_from_slice(&piece[..n]);
+        }
+        let length = request.starts_with(b"POST /length");
+        let framing = if length { "Content-Length: 100" } else { "Transfer-Encoding: chunked" };
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\n{framing}\r\n\r\n");
+        let message: &[u8] = if length { b"\0\0\0\0\0" } else { b"5\r\n\0\0\0\0\0\r\n" };
+        let _ = peer.stream.write_all(head.as_bytes());
+        let _ = peer.stream.write_all(message);
+        let again = request.starts_with(b"POST /on");
+        let until = Instant::now() + SOON;
+        while !request.starts_with(b"POST /cut") && !length && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(100));
+            if again && peer.stream.write_all(message).is_err() {
+                return;
+            }
+        }
+        // Its client is to have what was said before that ends.
+        std::thread::sleep(Duration::from_millis(200));
+    })
+}
+
+#[test]
+fn a_call_that_breaks_off_ends_with_a_status_behind_what_has_come() {
+    let origin = begins();
+    let (daemon, bind) = front(&[origin.address], "", "timeouts = { body = \"1s\" }");
+    run(async {
+        let mut client = Client::connect(bind).await;
+        for (path, status, message) in [
+            ("/cut", "14", "the instance broke its response off"),
+            ("/silent", "14", "the instance stopped in its response"),
+            ("/on", "4", "the exchange took too long"),
+        ] {
+            let request = client.request("POST", path).header("content-type", "application/grpc");
+            let request = request.header("te", "trailers").header("grpc-timeout", "3S");
+            let (response, mut upload) = client.send(request.body(()).expect("a request"), false);
+            let response = response.await.expect("begun");
+            assert_eq!(response.status(), 200, "{path}");
+            let (_, body, trailers) = whole(response).await.expect("no reset");
+            assert!(body.starts_with(b"\0\0\0\0\0") && body.len() % 5 == 0, "{path}: {body:?}");
+            let field = |name| trailers.get(name).map(|value| value.to_str().expect("text"));
+            assert_eq!(
+                (field("grpc-status"), field("grpc-message")),
+                (Some(status), Some(message))
+            );
+            let reason = poll_fn(|cx| upload.poll_reset(cx)).await.expect("reset");
+            assert_eq!(reason, Reason::NO_ERROR, "{path}: the upload is of no use any more");
+        }
+        // What is not as long as announced is no message, whatever is said behind it.
+        let request = client.request("POST", "/length").header("content-type", "application/grpc");
+        let (response, _upload) = client.send(request.body(()).expect("a request"), false);
+        let error = whole(response.await.expect("begun")).await.expect_err("broken off");
+        assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR), "{error}");
+    });
+    let counted =
+        ["cut_response", "stalled_response", "total_timeout"].map(|it| daemon.failures(it));
+    assert_eq!(counted, [2.0, 1.0, 1.0]);
 }
