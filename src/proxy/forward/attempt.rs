@@ -80,9 +80,7 @@ pub enum Failure {
     /// The client's body broke off, or makes no sense.
     Client(BodyError),
     /// The response broke off: part of it is with the client.
-    Cut(FailReason),
-    /// The same, and behind that part the client was told so.
-    Told(FailReason),
+    Cut(FailReason, Has),
 }
 
 /// What a client has of a response.
@@ -105,6 +103,7 @@ impl Failure {
     /// How it is counted, and what the client has of the response.
     pub fn reason(&self) -> (FailReason, Has) {
         let reason = match self {
+            Self::Cut(reason, has) => return (*reason, *has),
             Self::Connect(error) => upstream::reason(error),
             Self::Unsent
             | Self::Refused
@@ -118,14 +117,8 @@ impl Failure {
             Self::Overdue => FailReason::TotalTimeout,
             Self::Unwanted => FailReason::ClientGone,
             Self::Client(error) => error.of_client(),
-            Self::Cut(reason) | Self::Told(reason) => *reason,
         };
-        let has = match self {
-            Self::Cut(_) => Has::Part,
-            Self::Told(_) => Has::PartAndWord,
-            _ => Has::Nothing,
-        };
-        (reason, has)
+        (reason, Has::Nothing)
     }
 }
 
@@ -174,11 +167,11 @@ impl Attempt<'_> {
     pub fn broke_off(&self, error: PumpError, sink: &mut impl BodySink) -> Failure {
         let reason = match error {
             PumpError::Source(error) => error.of_instance(),
-            PumpError::Sink(error) => return Failure::Cut(error.of_client()),
+            PumpError::Sink(error) => return Failure::Cut(error.of_client(), Has::Part),
         };
         match respond::last_words(reason, self.facts) {
-            Some(words) if sink.end_with(&words) => Failure::Told(reason),
-            _ => Failure::Cut(reason),
+            Some(words) if sink.end_with(&words) => Failure::Cut(reason, Has::PartAndWord),
+            _ => Failure::Cut(reason, Has::Part),
         }
     }
 

@@ -319,6 +319,11 @@ impl<'a> H2Sink<'a> {
         }
     }
 
+    /// Whether less was handed over than the head announced.
+    fn is_short(&self) -> bool {
+        matches!(self.body, BodyLength::Exactly(left) if left > 0)
+    }
+
     /// Takes `len` bytes off what the head announced; whether nothing is to come any more.
     fn spend(&mut self, len: usize) -> Result<bool, PumpError> {
         match &mut self.body {
@@ -414,13 +419,9 @@ impl BodySink for H2Sink<'_> {
         match piece {
             Piece::Bytes(data) => self.send(Bytes::copy_from_slice(data)).await,
             Piece::Splice { from, len, patience } => Box::pin(self.copy(from, len, patience)).await,
-            Piece::Trailers(lines) if !self.ended => {
-                if matches!(self.body, BodyLength::Exactly(left) if left > 0) {
-                    return Err(PumpError::Source(BodyError::Cut));
-                }
-                self.send_trailers(lines).map_err(PumpError::Sink)
-            }
-            Piece::Trailers(_) => Ok(()),
+            Piece::Trailers(_) if self.ended => Ok(()),
+            Piece::Trailers(_) if self.is_short() => Err(PumpError::Source(BodyError::Cut)),
+            Piece::Trailers(lines) => self.send_trailers(lines).map_err(PumpError::Sink),
         }
     }
 
@@ -430,7 +431,7 @@ impl BodySink for H2Sink<'_> {
     }
 
     async fn finish(&mut self) -> Result<(), PumpError> {
-        if matches!(self.body, BodyLength::Exactly(left) if left > 0) {
+        if self.is_short() {
             return Err(PumpError::Source(BodyError::Cut));
         }
         if self.ended {
@@ -444,7 +445,6 @@ impl BodySink for H2Sink<'_> {
     }
 
     fn end_with(&mut self, trailers: &[u8]) -> bool {
-        let is_open = !self.ended && !matches!(self.body, BodyLength::Exactly(left) if left > 0);
-        is_open && self.send_trailers(trailers).is_ok()
+        !self.ended && !self.is_short() && self.send_trailers(trailers).is_ok()
     }
 }

@@ -314,8 +314,7 @@ fn note_failure(worker: &Worker, view: &PoolView, instance: &Instance, failure: 
         | Failure::ResponseTimeout
         | Failure::BadResponse(_)
         | Failure::Condemned => count(),
-        Failure::Cut(FailReason::CutResponse | FailReason::StalledResponse)
-        | Failure::Told(FailReason::CutResponse | FailReason::StalledResponse) => {
+        Failure::Cut(FailReason::CutResponse | FailReason::StalledResponse, _) => {
             count();
             view.shared.meter.shards[worker.index].completed.add(1);
         }
@@ -325,7 +324,6 @@ fn note_failure(worker: &Worker, view: &PoolView, instance: &Instance, failure: 
         | Failure::Client(_)
         | Failure::Overdue
         | Failure::Unwanted
-        | Failure::Cut(_)
-        | Failure::Told(_) => {}
+        | Failure::Cut(..) => {}
     }
 }

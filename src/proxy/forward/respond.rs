@@ -9,8 +9,6 @@
 
 mod grpc;
 
-pub use grpc::last_words;
-
 use std::time::Duration;
 
 use crate::model::{Page, Part, Redirect, Respond, Template, Variable};
@@ -87,13 +85,27 @@ pub fn for_failure(reason: FailReason, queue_timeout: Duration) -> Option<Answer
         FailReason::BadBody => answer(400, "the request body is broken"),
         FailReason::ClientTooSlow => answer(408, "the request arrived too slowly"),
         FailReason::BodyTooLarge => answer(413, "the request body is too large"),
-        FailReason::TotalTimeout => answer(504, "the exchange took too long"),
+        FailReason::TotalTimeout => OVERDUE,
         FailReason::CutResponse
         | FailReason::StalledResponse
         | FailReason::ClientGone
         | FailReason::CutTunnel
         | FailReason::TunnelTimeout => return None,
     })
+}
+
+/// What the client is told behind the part of a response that it has, as lines of a trailer section;
+/// `None` where trailers tell nothing, and if the client is the one that has left.
+pub fn last_words(reason: FailReason, facts: &Facts<'_>) -> Option<Vec<u8>> {
+    let answer = match reason {
+        FailReason::CutResponse => answer(502, "the instance broke its response off"),
+        FailReason::StalledResponse => answer(502, "the instance stopped in its response"),
+        FailReason::TotalTimeout => OVERDUE,
+        _ => return None,
+    };
+    let mut lines = Vec::new();
+    grpc::failure(answer, facts)?.write(&mut lines);
+    Some(lines)
 }
 
 /// The answer to a request that may not be forwarded once more (RFC 9110 §7.6.2): to OPTIONS it is ours,
@@ -123,6 +135,8 @@ pub fn for_head(error: HeadError) -> (Answer<'static>, RefuseReason) {
     }
 }
 
+/// The exchange as a whole took too long.
+const OVERDUE: Answer<'_> = answer(504, "the exchange took too long");
 /// The head did not arrive in time.
 pub const HEAD_TIMEOUT: Answer<'_> = answer(408, "the request head did not arrive in time");
 /// The request line alone is larger than a buffer.

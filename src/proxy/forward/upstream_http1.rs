@@ -14,7 +14,7 @@ use crate::model::UpstreamVersion;
 use crate::net::half::{Incoming, Outgoing, halves};
 use crate::observe::FailReason;
 use crate::proxy::buffer::Buffer;
-use crate::proxy::forward::attempt::{Attempt, Done, Failure, UNASKED, Wait, is_sent};
+use crate::proxy::forward::attempt::{Attempt, Done, Failure, Has, UNASKED, Wait, is_sent};
 use crate::proxy::forward::body::{BodyError, BodySource, PumpError, pump};
 use crate::proxy::forward::body_http1::{H1Sink, H1Source};
 use crate::proxy::forward::connection::{Ending, Far, Responder};
@@ -78,7 +78,7 @@ pub async fn attempt(
             if attempt.is_switch(response) {
                 attempt.bind(response);
                 let told = client.switch(response, attempt.facts, attempt.rewrite());
-                Box::pin(told).await.map_err(|error| Failure::Cut(error.of_client()))?;
+                Box::pin(told).await.map_err(|error| Failure::Cut(error.of_client(), Has::Part))?;
                 let status = response.status;
                 let far = Far::Connection(upstream.stream, buffer);
                 return Ok(Done::Switched { status, far });
@@ -202,7 +202,7 @@ async fn answer_early(
             }
             done = &mut upload, if uploaded.is_none() => match done {
                 Err(PumpError::Source(BodyError::Cut | BodyError::Io(_))) => {
-                    return Err(Failure::Cut(FailReason::ClientGone));
+                    return Err(Failure::Cut(FailReason::ClientGone, Has::Part));
                 }
                 // Whatever else becomes of the upload now, the response is what counts.
                 done => uploaded = Some(done.is_ok()),

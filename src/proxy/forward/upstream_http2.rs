@@ -23,7 +23,7 @@ use http::{Request, Uri};
 use crate::base::Ms;
 use crate::observe::FailReason;
 use crate::proxy::balance;
-use crate::proxy::forward::attempt::{Attempt, Done, Failure, UNASKED, Wait, is_sent};
+use crate::proxy::forward::attempt::{Attempt, Done, Failure, Has, UNASKED, Wait, is_sent};
 use crate::proxy::forward::body::{BodyError, BodySource, PumpError, pump};
 use crate::proxy::forward::body_http2::{H2Sink, H2Source};
 use crate::proxy::forward::connection::{Ending, Far, FarStream, Responder};
@@ -116,7 +116,7 @@ pub async fn attempt(
                 }
                 attempt.bind(response);
                 let told = client.switch(response, attempt.facts, attempt.rewrite()).await;
-                told.map_err(|error| Failure::Cut(error.of_client()))?;
+                told.map_err(|error| Failure::Cut(error.of_client(), Has::Part))?;
                 let far = FarStream { recv: stream, send: sending, seat: coming.seat };
                 let status = response.status;
                 return Ok(Done::Switched { status, far: Far::Stream(Box::new(far)) });
@@ -349,7 +349,7 @@ async fn both_ways(
             }
             done = &mut upload, if uploaded.is_none() => match done {
                 Err(PumpError::Source(BodyError::Cut | BodyError::Io(_))) => {
-                    return Err(Failure::Cut(FailReason::ClientGone));
+                    return Err(Failure::Cut(FailReason::ClientGone, Has::Part));
                 }
                 // Whatever else becomes of the upload now, the response is what counts.
                 done => uploaded = Some(done.is_ok()),

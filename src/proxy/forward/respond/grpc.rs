@@ -2,16 +2,12 @@
 //! a status of gRPC's own (the "Trailers-Only" of its protocol over HTTP/2), or by trailers where it has
 //! begun.
 
-use crate::observe::FailReason;
 use crate::proxy::forward::respond::{Answer, Says};
 use crate::proxy::rewrite::Facts;
 use crate::proxy::wire::http1::{write_field, write_number};
 
 /// What such a response says that it is.
 pub const CONTENT_TYPE: &[u8] = b"application/grpc";
-
-const DEADLINE_EXCEEDED: u8 = 4;
-const UNAVAILABLE: u8 = 14;
 
 /// A failure of a call.
 #[derive(Clone, Copy, Debug)]
@@ -31,30 +27,16 @@ pub fn failure(answer: Answer<'_>, facts: &Facts<'_>) -> Option<Failure> {
     }
 }
 
-/// What the client of a call is told behind the part of a response that it has, as lines of a trailer
-/// section; `None` if it is no call, or if the client is the one that has left.
-pub fn last_words(reason: FailReason, facts: &Facts<'_>) -> Option<Vec<u8>> {
-    let (code, message) = match reason {
-        FailReason::CutResponse => (UNAVAILABLE, "the instance broke its response off"),
-        FailReason::StalledResponse => (UNAVAILABLE, "the instance stopped in its response"),
-        FailReason::TotalTimeout => (DEADLINE_EXCEEDED, "the exchange took too long"),
-        _ => return None,
-    };
-    facts.head.is_grpc().then(|| {
-        let mut lines = Vec::new();
-        Failure { code, message }.write(&mut lines);
-        lines
-    })
-}
-
 /// gRPC's own mapping (`http-grpc-status-mapping.md`), but for what we know better than it can: that time
 /// was up, and that a message was too large.
 fn code(status: u16) -> u8 {
     const UNKNOWN: u8 = 2;
+    const DEADLINE_EXCEEDED: u8 = 4;
     const PERMISSION_DENIED: u8 = 7;
     const RESOURCE_EXHAUSTED: u8 = 8;
     const UNIMPLEMENTED: u8 = 12;
     const INTERNAL: u8 = 13;
+    const UNAVAILABLE: u8 = 14;
     const UNAUTHENTICATED: u8 = 16;
     match status {
         400 => INTERNAL,
