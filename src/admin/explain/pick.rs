@@ -93,36 +93,38 @@ fn choice(balance: Balance, here: &[&Seen<'_>]) -> String {
         Balance::Maglev | Balance::Ring => {
             format!("the one of {count} that its key hashes to, by {}", balance.word())
         }
-        Balance::LeastRequest | Balance::PeakEwma => {
-            let score = |seen: &Seen<'_>| score(balance, seen.row).unwrap_or(f64::MAX);
-            let least = here.iter().map(|seen| score(seen)).fold(f64::MAX, f64::min);
-            let is_best = |seen: &&&Seen<'_>| score(seen) <= least;
-            let is_idle = |seen: &&&Seen<'_>| seen.row.instance.vitals.in_flight() == 0;
-            // Of those that have nothing to do none is better than another.
-            let idle = balance == Balance::LeastRequest
-                && here.iter().any(|seen| is_best(&seen) && is_idle(&seen));
-            let best: Vec<&str> = here
-                .iter()
-                .filter(|seen| if idle { is_idle(seen) } else { is_best(seen) })
-                .map(|seen| seen.row.instance.id.as_str())
-                .collect();
-            let have = match idle {
-                true => "have nothing in flight, by weight".to_owned(),
-                false => format!("have the least score, {least:.3}"),
-            };
-            match (count <= SCAN_UP_TO, best.as_slice()) {
-                (true, [one]) => format!("{one}, which has the least score of {count}, {least:.3}"),
-                (true, best) => format!("{}, which {have}", either(best)),
-                (false, [one]) => format!(
-                    "the lesser score of two drawn among {count} ({one} has the least score of {count}, {least:.3})"
-                ),
-                (false, best) => format!(
-                    "the lesser score of two drawn among {count} ({} of {count} {have})",
-                    best.len()
-                ),
-            }
-        }
+        Balance::LeastRequest | Balance::PeakEwma => by_score(balance, here),
     }
+}
+
+/// Whom an algorithm takes that compares.
+fn by_score(balance: Balance, here: &[&Seen<'_>]) -> String {
+    let score = |seen: &Seen<'_>| score(balance, seen.row).unwrap_or(f64::MAX);
+    let least = here.iter().map(|seen| score(seen)).fold(f64::MAX, f64::min);
+    let is_best = |seen: &Seen<'_>| score(seen) <= least;
+    let is_idle = |seen: &Seen<'_>| seen.row.instance.vitals.in_flight() == 0;
+    // Of those that have nothing to do none is better than another.
+    let idle =
+        balance == Balance::LeastRequest && here.iter().any(|seen| is_best(seen) && is_idle(seen));
+    let best: Vec<&str> = here
+        .iter()
+        .filter(|seen| if idle { is_idle(seen) } else { is_best(seen) })
+        .map(|seen| seen.row.instance.id.as_str())
+        .collect();
+    let count = here.len();
+    let what = match best.len() {
+        1 => format!("has the least score of {count}, {least:.3}"),
+        _ if idle => "have nothing in flight, by weight".to_owned(),
+        _ => format!("have the least score, {least:.3}"),
+    };
+    if count <= SCAN_UP_TO {
+        return format!("{}, which {what}", either(&best));
+    }
+    let whom = match best.as_slice() {
+        [one] => (*one).to_owned(),
+        best => format!("{} of {count}", best.len()),
+    };
+    format!("the lesser score of two drawn among {count} ({whom} {what})")
 }
 
 fn either(ids: &[&str]) -> String {
