@@ -389,10 +389,9 @@ impl Group {
         if !matches!(self.way, Way::LeastRequest) || !idle(&best) {
             return Some(best);
         }
-        let fits = |index: usize| self.fits(index, ask, Terms::Strict, f64::INFINITY);
-        let best_fits = fits(best);
+        let best_is_open = self.is_open(best, ask);
         let (mut all, mut chosen) = (0, best);
-        for index in some.filter(idle).filter(|index| fits(*index) == best_fits) {
+        for index in some.filter(idle).filter(|index| self.is_open(*index, ask) == best_is_open) {
             let part = part(&self.members[index]);
             all += part;
             if (entropy.below(all as usize) as u64) < part {
@@ -402,10 +401,14 @@ impl Group {
         Some(chosen)
     }
 
+    /// Whether nothing but a lack of room speaks against an instance, however much it has to do.
+    fn is_open(&self, index: usize, ask: &Ask<'_>) -> bool {
+        self.fits(index, ask, Terms::Strict, f64::INFINITY)
+    }
+
     /// The better of two: one that the request may go to, and then the one with less load.
     fn better(&self, one: usize, other: usize, ask: &Ask<'_>) -> usize {
-        let fits = |index| self.fits(index, ask, Terms::Strict, f64::INFINITY);
-        match (fits(one), fits(other)) {
+        match (self.is_open(one, ask), self.is_open(other, ask)) {
             (true, false) => one,
             (false, true) => other,
             _ if self.load(other, ask.now) < self.load(one, ask.now) => other,

@@ -143,8 +143,8 @@ impl<W> Line<W> {
     /// and somebody has waited half as long in vain: that is no burst that is worked off, and not for
     /// all of them is it worked off in time.
     pub fn is_overloaded(&self, queue: &Queue, now: Ms) -> bool {
-        let since_empty = self.served_since.is_some_and(|since| now.since(since) >= queue.timeout);
-        since_empty && self.in_vain >= queue.timeout / 2
+        let lasts = self.served_since.is_some_and(|since| now.since(since) >= queue.timeout);
+        lasts && self.in_vain >= queue.timeout / 2
     }
 
     /// Whether the last to come is the next to be served.
