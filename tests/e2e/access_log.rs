@@ -34,7 +34,7 @@ fn path(daemon: &Daemon, name: &str) -> PathBuf {
     daemon.dir.path().join(name)
 }
 
-fn lines(daemon: &Daemon, name: &str) -> Vec<Value> {
+pub fn lines(daemon: &Daemon, name: &str) -> Vec<Value> {
     let text = fs::read_to_string(path(daemon, name)).unwrap_or_default();
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     whole.lines().map(|line| serde_json::from_str(line).expect(line)).collect()

@@ -4,9 +4,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::access_log;
 use crate::daemon::{Daemon, done, eventually, free_address, signal_all, talk, verb};
 use crate::load::Load;
 use crate::origin::Origin;
@@ -41,6 +43,7 @@ fn six(config: &str) -> Daemon {
 fn an_evacuated_zone_gets_nothing_new_within_a_second_and_no_request_fails() {
     let bind = free_address();
     let config = pool(bind, "").replace("min = 3", "min = 6");
+    let config = format!("[log]\naccess = \"access.json\"\n{config}");
     let daemon = six(&config);
     let load = Load::start(bind, 50, 100);
     eventually("all zones have traffic", LATER, || {
@@ -53,7 +56,7 @@ fn an_evacuated_zone_gets_nothing_new_within_a_second_and_no_request_fails() {
     };
 
     done(&daemon, &["zone", "evacuate", "a"]);
-    std::thread::sleep(Duration::from_secs(1));
+    let in_a_second = Timestamp::now() + Duration::from_secs(1);
     eventually("what ran there has ended", SOON, || {
         let instances = daemon.instances("web");
         let mut of_zone = instances.iter().filter(|instance| instance["zone"] == "a");
@@ -61,10 +64,17 @@ fn an_evacuated_zone_gets_nothing_new_within_a_second_and_no_request_fails() {
     });
     // Each client has counted its last answer from there before it asks again.
     more_is_sent(100);
-    let after_a_second = of_a();
+    let so_far = of_a();
     eventually("others serve in its stead", LATER, || (daemon.eligible("web") == 6).then_some(()));
     more_is_sent(300);
-    assert_eq!(of_a(), after_a_second, "nothing new");
+    assert_eq!(of_a(), so_far, "nothing new");
+    let went_there: Vec<Timestamp> = access_log::lines(&daemon, "access.json")
+        .iter()
+        .filter(|line| line["zone"] == "a")
+        .map(|line| line["time"].as_str().and_then(|time| time.parse().ok()).expect("a time"))
+        .collect();
+    let last = went_there.iter().max().expect("all zones had traffic");
+    assert!(*last < in_a_second, "{last}, and not before {in_a_second}");
     assert_eq!(zone(&daemon, "a"), json!({"zone": "a", "state": "evacuated", "share": 0.0}));
     assert_eq!(daemon.metric("tidegate_zone_evacuated", "zone=\"a\""), 1.0);
     assert_eq!(daemon.metric("tidegate_zone_share", "zone=\"a\""), 0.0);
